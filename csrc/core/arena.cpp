@@ -134,7 +134,7 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
   node->operands = operands;
   node->op = operands ? Op::custom : Op::leaf;
   node->mark = operands ? kUnmarked : kLeafMark;
-  ++node->refs;  // held while handles let go, which may run code outside the core
+  hold(node);  // while handles let go, which may run code outside the core
   if (old.op == Op::custom) {
     for (std::uint32_t i = 0; i < old.operands->count; ++i) unlink(old.operands->nodes()[i]);
     std::free(old.operands);
@@ -142,7 +142,7 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
     unlink(old.a);
     if (kArity[static_cast<int>(old.op)] == 2) unlink(old.b);
   }
-  drop(node);
+  let_go(node);
   return true;
 }
 
@@ -169,6 +169,15 @@ void Arena::unlink(Node* operand) noexcept {
 void Arena::release(Node* node) noexcept {
   node->handle = pending_;
   pending_ = node;
+  free_pending();
+}
+
+void Arena::let_go(Node* node) noexcept {
+  unlink(node);
+  free_pending();
+}
+
+void Arena::free_pending() noexcept {
   if (releasing_) return;
   releasing_ = true;
   while (pending_) {

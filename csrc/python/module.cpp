@@ -1,6 +1,7 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
+#include "python/graphs.hpp"
 #include "python/layers.hpp"
 #include "python/value.hpp"
 
@@ -44,6 +45,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("live_nodes", [] { return arena().live_nodes(); },
         "Nodes alive in this process: exactly those that a living Value needs.");
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
+
+  register_graphs(m);
 
   // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
   py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {
