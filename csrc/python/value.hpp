@@ -57,9 +57,10 @@ inline Flags inherited(Flags flags) {
   return static_cast<Flags>(own | ((~own & kFloatGrad) >> 5));
 }
 
-// Settles that a result is one that Python would hold as an int: a zero loses its sign. Past 2**53 it is a float here.
+// Settles that a result is one that Python would hold as an int: a zero loses its sign. From 2**53 on it may have been rounded, and
+// is a float here.
 inline Flags int_flag(double* z) {
-  if (!(*z <= kMaxInt && *z >= -kMaxInt)) return 0;
+  if (!(*z < kMaxInt && *z > -kMaxInt)) return 0;
   *z += 0.0;
   return kDataInt;
 }
