@@ -194,7 +194,7 @@ bool bind(ValueObject* self, const Parsed& parsed) {
 
 PyObject* set_label(PyObject* self, PyObject* label) {
   if (self && label && !(PyUnicode_CheckExact(label) && PyUnicode_GET_LENGTH(label) == 0) &&
-      PyObject_SetAttrString(self, "label", label) < 0)
+      assign_label(self, label) < 0)
     Py_CLEAR(self);
   return self;
 }

@@ -146,6 +146,7 @@ bool set_children(PyObject* self, PyObject* children);                     // co
 int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
 extern PyGetSetDef value_getset[];                                          // attributes.cpp
 PyObject* value_repr(PyObject* self);                                       // attributes.cpp
+int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
 bool init_attributes();
 PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
 PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
