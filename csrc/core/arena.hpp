@@ -134,7 +134,6 @@ class Arena {
 
   void unlink(Node* operand) noexcept;
   void release(Node* node) noexcept;
-  void free_pending() noexcept;
   void free_one(Node* node) noexcept;
   void free_slot(Node* node) noexcept;
   bool open_page() noexcept;
