@@ -17,6 +17,7 @@ using simd::TAPEGRAD_ISA::abs;
 using simd::TAPEGRAD_ISA::cos;
 using simd::TAPEGRAD_ISA::cosh;
 using simd::TAPEGRAD_ISA::exp;
+using simd::TAPEGRAD_ISA::exp2;
 using simd::TAPEGRAD_ISA::expm1;
 using simd::TAPEGRAD_ISA::log;
 using simd::TAPEGRAD_ISA::log10;
@@ -37,16 +38,15 @@ TAPEGRAD_BY_LANE(asin)
 TAPEGRAD_BY_LANE(asinh)
 TAPEGRAD_BY_LANE(atan)
 TAPEGRAD_BY_LANE(atanh)
-TAPEGRAD_BY_LANE(exp2)
 TAPEGRAD_BY_LANE(tan)
 #undef TAPEGRAD_BY_LANE
 
 TAPEGRAD_INLINE Vec pow(Vec x, Vec y) {
   return by_lane([](double a, double b) { return __builtin_pow(a, b); }, x, y);
 }
-TAPEGRAD_INLINE Vec hypot1(Vec x) {
-  return by_lane([](double lane) { return __builtin_hypot(1.0, lane); }, x);
-}
+
+// sqrt(1 + x^2); past 2^500 the one does not count and the square could overflow.
+TAPEGRAD_INLINE Vec hypot1(Vec x) { return select(abs(x) > 0x1p500, abs(x), sqrt(mul_add(x, x, 1.0))); }
 
 TAPEGRAD_INLINE Vec one(Vec) { return 1.0; }
 TAPEGRAD_INLINE Vec positive(Vec x) { return select(x > 0.0, 1.0, 0.0); }
