@@ -1,5 +1,6 @@
-// test_lane_math.cpp: the functions over lanes against long double, every instruction set: within 2 ulp over the whole range, and
-// special values as the C library has them. `test_lane_math POINTS` takes another number of points a range and prints the errors.
+// test_lane_math.cpp: the functions over lanes against long double, every instruction set: within 2 ulp over the whole
+// range, and special values as the C library has them. `test_lane_math POINTS` takes another number of points a range
+// and prints the errors.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -30,10 +31,16 @@ double ulps(double got, Real want) {
   return static_cast<double>(std::fabs(static_cast<Real>(got) - want) / std::ldexp(Real(1), exponent - 52));
 }
 
-bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
+bool same(double a, double b) {
+  return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b));
+}
 
-Real sigmoid(Real x) { return 1 / (1 + std::exp(-x)); }
-Real softplus(Real x) { return std::fmax(x, Real(0)) + std::log1p(std::exp(-std::fabs(x))); }
+Real sigmoid(Real x) {
+  return 1 / (1 + std::exp(-x));
+}
+Real softplus(Real x) {
+  return std::fmax(x, Real(0)) + std::log1p(std::exp(-std::fabs(x)));
+}
 
 struct Range {
   double low, high;
@@ -95,10 +102,36 @@ std::vector<double> points(const Function& f, std::size_t count) {
 }
 
 const std::vector<double>& special_points() {
-  static const std::vector<double> all = {
-      0.0, 0x1p-1074, 0x1.8p-1060, 0x1p-1022, 0x1.fffffffffffffp-1023, 0x1p-60, 1.0, 2.0, 8.0, 1024.0, 1000.0,
-      709.782712893384, 709.7827128933841, 710.4758600739439, 710.475860073944, 745.1332191019411, 745.1332191019412,
-      708.3964185322641, 1024.0, 1023.9999999999999, 1074.0, 1075.0, 1074.9999999999998, 1e5, 0x1p19, 1e22, 1e300, DBL_MAX, INFINITY, NAN};
+  static const std::vector<double> all = {0.0,
+                                          0x1p-1074,
+                                          0x1.8p-1060,
+                                          0x1p-1022,
+                                          0x1.fffffffffffffp-1023,
+                                          0x1p-60,
+                                          1.0,
+                                          2.0,
+                                          8.0,
+                                          1024.0,
+                                          1000.0,
+                                          709.782712893384,
+                                          709.7827128933841,
+                                          710.4758600739439,
+                                          710.475860073944,
+                                          745.1332191019411,
+                                          745.1332191019412,
+                                          708.3964185322641,
+                                          1024.0,
+                                          1023.9999999999999,
+                                          1074.0,
+                                          1075.0,
+                                          1074.9999999999998,
+                                          1e5,
+                                          0x1p19,
+                                          1e22,
+                                          1e300,
+                                          DBL_MAX,
+                                          INFINITY,
+                                          NAN};
   return all;
 }
 

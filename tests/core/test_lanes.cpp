@@ -1,5 +1,6 @@
-// test_lanes.cpp: the lane kernels of every operation against its scalar rule: all sizes around the width of a vector, broadcast and
-// unaligned operands, gradients, reductions, and equal results from every instruction set where they are promised.
+// test_lanes.cpp: the lane kernels of every operation against its scalar rule: all sizes around the width of a vector,
+// broadcast and unaligned operands, gradients, reductions, and equal results from every instruction set where they are
+// promised.
 #include "core/lanes.hpp"
 
 #include <algorithm>
@@ -23,7 +24,9 @@ namespace {
 const char* const kSets[] = {"baseline", "avx2", "avx512"};
 constexpr double kGuard = -12345.678;
 
-bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b)); }
+bool same(double a, double b) {
+  return std::memcmp(&a, &b, sizeof a) == 0 || (std::isnan(a) && std::isnan(b));
+}
 
 // Equal to a few units of the last place of numbers of that size.
 bool close(double a, double b, double size) {
@@ -38,24 +41,36 @@ std::vector<Op> operations() {
   return all;
 }
 
-bool is_binary(Op op) { return kArity[static_cast<int>(op)] == 2; }
+bool is_binary(Op op) {
+  return kArity[static_cast<int>(op)] == 2;
+}
 
 // The scalar core's answers.
 double value(Op op, double x, double y) {
   switch (op) {
-#define TAPEGRAD_UNARY(id, ...) case Op::id: return Rule<Op::id>::value(x);
-#define TAPEGRAD_BINARY(id, ...) case Op::id: return Rule<Op::id>::value(x, y);
+#define TAPEGRAD_UNARY(id, ...) \
+  case Op::id:                  \
+    return Rule<Op::id>::value(x);
+#define TAPEGRAD_BINARY(id, ...) \
+  case Op::id:                   \
+    return Rule<Op::id>::value(x, y);
 #include "core/ops.def"
-    default: return std::pow(x, y);
+    default:
+      return std::pow(x, y);
   }
 }
 
 double partial(Op op, int k, double x, double y, double z) {
   switch (op) {
-#define TAPEGRAD_UNARY(id, ...) case Op::id: return Rule<Op::id>::dx(x, z);
-#define TAPEGRAD_BINARY(id, ...) case Op::id: return k == 0 ? Rule<Op::id>::dx(x, y, z) : Rule<Op::id>::dy(x, y, z);
+#define TAPEGRAD_UNARY(id, ...) \
+  case Op::id:                  \
+    return Rule<Op::id>::dx(x, z);
+#define TAPEGRAD_BINARY(id, ...) \
+  case Op::id:                   \
+    return k == 0 ? Rule<Op::id>::dx(x, y, z) : Rule<Op::id>::dy(x, y, z);
 #include "core/ops.def"
-    default: return fn::pow_dx(x, y);
+    default:
+      return fn::pow_dx(x, y);
   }
 }
 
@@ -191,11 +206,13 @@ void reductions() {
   for (const std::size_t n : {1, 2, 7, 8, 9, 31, 32, 33, 1000, 1023, 1024, 1025, 2048, 5000, 100003}) {
     std::vector<double> x(n), y(n);
     for (std::size_t i = 0; i < n; ++i) {
-      x[i] = std::ldexp(static_cast<double>(static_cast<std::int64_t>(random())), -60 - static_cast<int>(random() % 20));
+      x[i] =
+          std::ldexp(static_cast<double>(static_cast<std::int64_t>(random())), -60 - static_cast<int>(random() % 20));
       y[i] = std::ldexp(static_cast<double>(static_cast<std::int64_t>(random())), -63);
     }
     long double sum = 0, dot = 0, size = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += x[i], dot += static_cast<long double>(x[i]) * y[i], size += std::fabs(x[i]);
+    for (std::size_t i = 0; i < n; ++i)
+      sum += x[i], dot += static_cast<long double>(x[i]) * y[i], size += std::fabs(x[i]);
     std::vector<Reduced> seen;
     for (const char* set : kSets) {
       if (!lanes::use_instruction_set(set)) continue;
@@ -213,7 +230,8 @@ void reductions() {
       CHECK(same(seen[0].sum, r.sum) && same(seen[0].dot, r.dot));
       for (const std::size_t place : {std::size_t(0), n / 2, n - 1}) {
         const double kept = std::exchange(x[place], NAN);
-        CHECK(std::isnan(lanes::max(n, x.data())) && std::isnan(lanes::min(n, x.data())) && std::isnan(lanes::sum(n, x.data())));
+        CHECK(std::isnan(lanes::max(n, x.data())) && std::isnan(lanes::min(n, x.data())) &&
+              std::isnan(lanes::sum(n, x.data())));
         x[place] = kept;
       }
     }

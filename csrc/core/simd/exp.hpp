@@ -1,5 +1,6 @@
-// exp.hpp: the exponential and what is built on it, within 2 ulp over the whole range. Cody & Waite, Software Manual for the Elementary
-// Functions (1980), ch. 6: x = k ln 2 + r with |r| <= ln(2) / 2, e^x = 2^k e^r. The polynomials are minimax (Remez) fits.
+// exp.hpp: the exponential and what is built on it, within 2 ulp over the whole range. Cody & Waite, Software Manual
+// for the Elementary Functions (1980), ch. 6: x = k ln 2 + r with |r| <= ln(2) / 2, e^x = 2^k e^r. The polynomials are
+// minimax (Remez) fits.
 #pragma once
 
 #include "core/simd/vec.hpp"
@@ -15,7 +16,9 @@ inline constexpr double kLn2 = 0x1.62e42fefa39efp-1;
 inline constexpr double kInfinity = __builtin_inf();
 
 // 2^k for whole k in -1022 ... 1023; something, but no trap, for NaN.
-TAPEGRAD_INLINE Vec power_of_two(Vec k) { return Vec((k + (kRound + 1023)).bits() << 52); }
+TAPEGRAD_INLINE Vec power_of_two(Vec k) {
+  return Vec((k + (kRound + 1023)).bits() << 52);
+}
 
 // top / bottom, each the sum of a number and a low part that is below its last bit or so.
 TAPEGRAD_INLINE Vec divide(Vec top, Vec top_low, Vec bottom, Vec bottom_low) {
@@ -30,7 +33,8 @@ TAPEGRAD_INLINE Vec divide(Vec top, Vec top_low, Vec bottom, Vec bottom_low) {
   }
 }
 
-// 2^k e^r for |r| <= ln(2) / 2 and k in -1100 ... 1100. (e^r - 1 - r) / r^2 is fitted to a relative error of e^r of 4e-18.
+// 2^k e^r for |r| <= ln(2) / 2 and k in -1100 ... 1100. (e^r - 1 - r) / r^2 is fitted to a relative error of e^r of
+// 4e-18.
 TAPEGRAD_INLINE Vec exp_scaled(Vec r, Vec k) {
   const Vec q = polynomial(r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
                            0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
@@ -61,9 +65,12 @@ TAPEGRAD_INLINE Vec exp2(Vec x) {
   return exp_scaled((c - k) * kLn2, k);
 }
 
-TAPEGRAD_INLINE Vec exp(Vec x) { return exp_shifted(x, 0); }
+TAPEGRAD_INLINE Vec exp(Vec x) {
+  return exp_shifted(x, 0);
+}
 
-// e^x as scale (1 + p + p_low), scale a power of two: |p| < 0.42, p_low below p's last bit, p to a relative error of 1e-18 for small x.
+// e^x as scale (1 + p + p_low), scale a power of two: |p| < 0.42, p_low below p's last bit, p to a relative error of
+// 1e-18 for small x.
 struct ExpParts {
   Vec k, scale, p, p_low;
 };

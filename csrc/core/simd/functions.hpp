@@ -1,6 +1,6 @@
-// functions.hpp: namespace fn for vectors: what the op table's expressions mean when their operands are lanes. The rules are those of
-// core/functions.hpp; only tanh is more accurate here, since it need not follow micrograd's formula. Functions without a vector form
-// call the C library lane by lane.
+// functions.hpp: namespace fn for vectors: what the op table's expressions mean when their operands are lanes. The
+// rules are those of core/functions.hpp; only tanh is more accurate here, since it need not follow micrograd's formula.
+// Functions without a vector form call the C library lane by lane.
 #pragma once
 
 #include "core/simd/exp.hpp"
@@ -30,8 +30,10 @@ using simd::TAPEGRAD_ISA::softplus;
 using simd::TAPEGRAD_ISA::sqrt;
 using simd::TAPEGRAD_ISA::tanh;
 
-#define TAPEGRAD_BY_LANE(name) \
-  TAPEGRAD_INLINE Vec name(Vec x) { return by_lane([](double lane) { return __builtin_##name(lane); }, x); }
+#define TAPEGRAD_BY_LANE(name)                                             \
+  TAPEGRAD_INLINE Vec name(Vec x) {                                        \
+    return by_lane([](double lane) { return __builtin_##name(lane); }, x); \
+  }
 TAPEGRAD_BY_LANE(acos)
 TAPEGRAD_BY_LANE(acosh)
 TAPEGRAD_BY_LANE(asin)
@@ -46,13 +48,27 @@ TAPEGRAD_INLINE Vec pow(Vec x, Vec y) {
 }
 
 // sqrt(1 + x^2); past 2^500 the one does not count and the square could overflow.
-TAPEGRAD_INLINE Vec hypot1(Vec x) { return select(abs(x) > 0x1p500, abs(x), sqrt(mul_add(x, x, 1.0))); }
+TAPEGRAD_INLINE Vec hypot1(Vec x) {
+  return select(abs(x) > 0x1p500, abs(x), sqrt(mul_add(x, x, 1.0)));
+}
 
-TAPEGRAD_INLINE Vec one(Vec) { return 1.0; }
-TAPEGRAD_INLINE Vec positive(Vec x) { return select(x > 0.0, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec sign(Vec x) { return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x)); }
-TAPEGRAD_INLINE Vec relu(Vec x) { return select(x < 0.0, 0.0, x); }
-TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) { return select(y == 0.0, 0.0, y * pow(x, y - 1)); }
-TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) { return select(x > 0.0, z * log(x), __builtin_nan("")); }
+TAPEGRAD_INLINE Vec one(Vec) {
+  return 1.0;
+}
+TAPEGRAD_INLINE Vec positive(Vec x) {
+  return select(x > 0.0, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec sign(Vec x) {
+  return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x));
+}
+TAPEGRAD_INLINE Vec relu(Vec x) {
+  return select(x < 0.0, 0.0, x);
+}
+TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) {
+  return select(y == 0.0, 0.0, y * pow(x, y - 1));
+}
+TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) {
+  return select(x > 0.0, z * log(x), __builtin_nan(""));
+}
 
 }  // namespace tapegrad::simd::TAPEGRAD_ISA::fn

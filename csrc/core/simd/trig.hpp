@@ -1,6 +1,6 @@
-// trig.hpp: sine and cosine within 2 ulp over the whole range. Angles up to 2^19 are reduced by multiples of pi/2 in three parts (Cody &
-// Waite, ch. 8), which the tests try at the double next to each; larger ones are left to the C library. The polynomials are minimax
-// (Remez) fits over |r| <= pi/4, relative error 4e-18.
+// trig.hpp: sine and cosine within 2 ulp over the whole range. Angles up to 2^19 are reduced by multiples of pi/2 in
+// three parts (Cody & Waite, ch. 8), which the tests try at the double next to each; larger ones are left to the C
+// library. The polynomials are minimax (Remez) fits over |r| <= pi/4, relative error 4e-18.
 #pragma once
 
 #include "core/simd/exp.hpp"
@@ -33,15 +33,15 @@ TAPEGRAD_INLINE Angle reduce_angle(Vec x) {
 
 TAPEGRAD_INLINE Vec sin_reduced(const Angle& a) {
   const Vec z = a.r * a.r;
-  const Vec s = polynomial(z, -0x1.5555555555549p-3, 0x1.111111110f861p-7, -0x1.a01a019c0e4f7p-13, 0x1.71de3574bc9d1p-19,
-                           -0x1.ae5e63cef5530p-26, 0x1.5d924726a49dbp-33);
+  const Vec s = polynomial(z, -0x1.5555555555549p-3, 0x1.111111110f861p-7, -0x1.a01a019c0e4f7p-13,
+                           0x1.71de3574bc9d1p-19, -0x1.ae5e63cef5530p-26, 0x1.5d924726a49dbp-33);
   return a.r + mul_add(a.r * z, s, a.r_low);
 }
 
 TAPEGRAD_INLINE Vec cos_reduced(const Angle& a) {
   const Vec z = a.r * a.r;
-  const Vec c = polynomial(z, 0x1.555555555554cp-5, -0x1.6c16c16c15162p-10, 0x1.a01a019caef3fp-16, -0x1.27e4f807d5b48p-22,
-                           0x1.1ee9ea6c0d9e4p-29, -0x1.8fadcfe826cc3p-37);
+  const Vec c = polynomial(z, 0x1.555555555554cp-5, -0x1.6c16c16c15162p-10, 0x1.a01a019caef3fp-16,
+                           -0x1.27e4f807d5b48p-22, 0x1.1ee9ea6c0d9e4p-29, -0x1.8fadcfe826cc3p-37);
   const Vec h = 0.5 * z;
   const Vec w = 1.0 - h;
   return w + (((1.0 - w) - h) + (z * z * c - a.r * a.r_low));
