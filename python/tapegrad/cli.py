@@ -56,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command == "run":
         return run(rest)  # the process belongs to the script: its errors pass as they are
     try:
-        code = run(rest)
-        sys.stdout.flush()
+        try:
+            return run(rest)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
-        code = BROKEN_PIPE
-    return code
+        return BROKEN_PIPE
