@@ -122,7 +122,7 @@ def draw_picture(model: nn.MLP, X: list[list[float]], y: list[int], history: lis
         plane.scatter(*zip(*own, strict=True), s=34, color=colour, edgecolors="white", linewidths=0.8, label=name)
     plane.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="x", ylabel="y")
     plane.set_title("Decision boundary (margin dashed)")
-    plane.legend(loc="lower left", framealpha=0.9)
+    plane.legend(loc="upper right", framealpha=0.9)
 
     steps = range(1, len(history) + 1)
     loss, accuracy = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])

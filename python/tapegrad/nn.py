@@ -78,18 +78,14 @@ class Layer:
     def __call__(self, x: Iterable[Value | float] | Value) -> list[Value] | Any:
         """The outputs for the inputs ``x``, shape (nin,): ``nout`` Values in a list, or the only one itself.
 
-        A neuron whose class has a ``__call__`` of its own is called; all others share one call into C++.
+        Plain neurons are computed in one call into C++; where there is one of a subclass, each neuron is called.
         """
         x = _inputs(x)
-        neurons = self.neurons
         outs = None
-        for kind in set(map(type, neurons)):
-            if kind.__call__ is not _NEURON_CALL:
-                break
-        else:
-            outs = _core_layer([n.w for n in neurons], [n.b for n in neurons], x, _ACTIVATION)
+        if Neuron.__call__ is _NEURON_CALL:
+            outs = _core_layer(self.neurons, x, Neuron, _ACTIVATION, None)
         if outs is None:
-            outs = [n(x) for n in neurons]
+            outs = [n(x) for n in self.neurons]
         return outs[0] if len(outs) == 1 else outs
 
     def parameters(self) -> list[Value]:
