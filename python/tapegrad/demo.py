@@ -118,8 +118,8 @@ def draw_picture(model: nn.MLP, X: list[list[float]], y: list[int], history: lis
     if scores.min() < -1 and scores.max() > 1:
         plane.contour(columns, rows, scores, levels=[-1, 1], colors=ink, linewidths=0.8, linestyles="dashed")
     for label, colour, name in ((-1, upper, "upper moon"), (1, lower, "lower moon")):
-        own = [point for point, yi in zip(X, y, strict=True) if yi == label]
-        plane.scatter(*zip(*own, strict=True), s=34, color=colour, edgecolors="white", linewidths=0.8, label=name)
+        across, up = zip(*(point for point, yi in zip(X, y, strict=True) if yi == label), strict=True)
+        plane.scatter(across, up, s=34, color=colour, edgecolors="white", linewidths=0.8, label=name)
     plane.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="x", ylabel="y")
     plane.set_title("Decision boundary (margin dashed)")
     plane.legend(loc="upper right", framealpha=0.9)
