@@ -61,7 +61,26 @@ class Program:
     def step(self) -> None:
         r = self.random
         action = r.choice(
-            "leaf sub op op op constant custom attribute slot rule late_rule drop drop look watch backward collect label".split()
+            [
+                "leaf",
+                "sub",
+                "op",
+                "op",
+                "op",
+                "constant",
+                "custom",
+                "attribute",
+                "slot",
+                "rule",
+                "late_rule",
+                "drop",
+                "drop",
+                "look",
+                "watch",
+                "backward",
+                "collect",
+                "label",
+            ]
         )
         if action == "leaf" or len(self.held) < 2:
             self.new(Value(r.random()), [])
