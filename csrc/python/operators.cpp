@@ -93,7 +93,7 @@ inline PyNumberMethods* slots(PyObject* o) { return Py_TYPE(o)->tp_as_number; }
 
 // ---- add, multiply ---------------------------------------------------------------------------------------------------------------
 
-// Everything but two plain Values, or one with a Python float on its right.
+// Everything but a plain Value with another, or with a Python int or float, on its right.
 template <Op op>
 PyObject* commutative_slow(PyObject* l, PyObject* r, binaryfunc native, binaryfunc PyNumberMethods::*slot,
                            PyObject* (*generic)(PyObject*, PyObject*)) {
@@ -117,7 +117,8 @@ PyObject* value_add(PyObject* l, PyObject* r) {
   if (is_plain(l)) [[likely]] {
     if (is_plain(r)) [[likely]]
       return record_binary<Op::add>(node_of(l), node_of(r), Py_TYPE(l));
-    if (PyFloat_CheckExact(r)) return record_constant<Op::add>(node_of(l), {PyFloat_AS_DOUBLE(r), 0}, Py_TYPE(l));
+    Number number;
+    if (read_plain_number(r, &number)) return record_constant<Op::add>(node_of(l), number, Py_TYPE(l));
   }
   return commutative_slow<Op::add>(l, r, value_add, &PyNumberMethods::nb_add, PyNumber_Add);
 }
@@ -126,7 +127,8 @@ PyObject* value_multiply(PyObject* l, PyObject* r) {
   if (is_plain(l)) [[likely]] {
     if (is_plain(r)) [[likely]]
       return record_binary<Op::mul>(node_of(l), node_of(r), Py_TYPE(l));
-    if (PyFloat_CheckExact(r)) return record_constant<Op::mul>(node_of(l), {PyFloat_AS_DOUBLE(r), 0}, Py_TYPE(l));
+    Number number;
+    if (read_plain_number(r, &number)) return record_constant<Op::mul>(node_of(l), number, Py_TYPE(l));
   }
   return commutative_slow<Op::mul>(l, r, value_multiply, &PyNumberMethods::nb_multiply, PyNumber_Multiply);
 }
@@ -301,8 +303,8 @@ PyObject* graph_function(const char* name, PyObject* self, PyObject* argument) {
   return out;
 }
 PyObject* value_reduce(PyObject* self, PyObject*) { return graph_function("reduce_value", self, nullptr); }
+PyObject* value_setstate(PyObject* self, PyObject* state) { return graph_function("restore_value", self, state); }
 PyObject* value_copy(PyObject* self, PyObject*) { return graph_function("copy_value", self, nullptr); }
-PyObject* value_deepcopy(PyObject* self, PyObject* memo) { return graph_function("deepcopy_value", self, memo); }
 
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 
@@ -318,7 +320,7 @@ PyMethodDef value_methods[] = {
     {"__format__", value_format, METH_O, "Formats the data: f'{v:.4f}'."},
     {"__reduce_ex__", value_reduce, METH_O, "Pickles the value, and the graph it stands on, without recursion."},
     {"__copy__", value_copy, METH_NOARGS, "A new value with the same data, grad, operands and attributes."},
-    {"__deepcopy__", value_deepcopy, METH_O, "A copy of the value and of the graph it stands on, without recursion."},
+    {"__setstate__", value_setstate, METH_O, "Restores what __reduce_ex__ saved."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -356,6 +358,7 @@ PyObject* value_power(PyObject* l, PyObject* r, PyObject* modulus) {
     return nullptr;
   }
   Number number;
+  if (is_plain(l) && read_plain_number(r, &number)) return record_powc(node_of(l), number, Py_TYPE(l));
   if (is_value(l)) {
     if (is_value(r)) return record_binary<Op::pow>(node_of(l), node_of(r), result_type(l));
     const int done = read_number(r, &number);
