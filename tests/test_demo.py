@@ -111,10 +111,10 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--steps", "0"], "argument --steps: must be at least 1, got 0"),
-        (["--steps", "many"], "argument --steps: 'many' is not a whole number"),
-        (["--samples", "1"], "argument --samples: must be at least 2, got 1"),
-        (["--reference-steps", "-1"], "argument --reference-steps: must be at least 0, got -1"),
+        (["--steps", "0"], "argument --steps: '0' is not a whole number of at least 1"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number of at least 1"),
+        (["--samples", "1"], "argument --samples: '1' is not a whole number of at least 2"),
+        (["--reference-steps", "-1"], "argument --reference-steps: '-1' is not a whole number of at least 0"),
         (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
     ],
 )

@@ -136,14 +136,14 @@ def draw_picture(model: nn.MLP, X: list[list[float]], y: list[int], history: lis
     figure.savefig(path)
 
 
-def draw_neuron(model: nn.MLP, point: list[float], path: Path) -> None:
-    """Write an SVG of the graph of the first layer's first neuron at one point, with the gradients of its output.
+def draw_neuron(model: nn.MLP, X: list[list[float]], path: Path) -> None:
+    """Write an SVG of the graph of the first layer's first neuron, with gradients, at the point that excites it most.
 
     Raises:
         OSError: the file cannot be written.
     """
     neuron = model.layers[0].neurons[0]
-    inputs = [engine.Value(xi) for xi in point]
+    inputs = [engine.Value(xi) for xi in max(X, key=lambda point: neuron(point).data)]
     for i, (wi, xi) in enumerate(zip(neuron.w, inputs, strict=True), 1):
         wi.label, xi.label = f"w{i}", f"x{i}"
     neuron.b.label = "b"
@@ -199,13 +199,9 @@ def whole_number(least: int) -> Callable[[str], int]:
     """An argparse type: an int of at least ``least``."""
 
     def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if number < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, got {number}")
-        return number
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
 
     return parse
 
@@ -221,20 +217,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=whole_number(1), default=100, metavar="N", help="training steps")
     parser.add_argument("--samples", type=whole_number(2), default=100, metavar="N", help="points to train on")
     parser.add_argument("--seed", type=int, default=1337, metavar="N", help="seed of the points and of the weights")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("tapegrad-demo"),
-        metavar="DIR",
-        help="folder for the pictures, made if need be",
-    )
-    parser.add_argument(
-        "--reference-steps",
-        type=whole_number(0),
-        default=10,
-        metavar="N",
-        help="how many of the steps to repeat in plain Python, about a second each; 0 for none",
-    )
+    output = parser.add_argument("--output", type=Path, default=Path("tapegrad-demo"), metavar="DIR")
+    output.help = "folder for the pictures, made if need be"
+    again = parser.add_argument("--reference-steps", type=whole_number(0), default=10, metavar="N")
+    again.help = "how many of the steps to repeat in plain Python, up to a second each; 0 for none"
     return parser
 
 
@@ -300,7 +286,7 @@ def write_drawings(model: nn.MLP, X: list[list[float]], y: list[int], history: l
         print(f"picture: {folder / PICTURE}")
     except ImportError:
         print("no picture, for matplotlib is not installed: pip install 'tapegrad[demo]' brings it")
-    draw_neuron(model, X[0], folder / GRAPH)
+    draw_neuron(model, X, folder / GRAPH)
     print(f"graph:   {folder / GRAPH}")
 
 
