@@ -6,6 +6,7 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tapegrad.layout import MAX_POINTS, Layout, isotonic, longest_paths
 
 GAP = 10.0

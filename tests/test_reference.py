@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tapegrad.reference import MLP, Layer, Neuron, Value
 
 LECTURES = Path(__file__).resolve().parents[1] / ".." / "shared" / "lectures"
