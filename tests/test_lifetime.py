@@ -1,12 +1,13 @@
 """Lifetimes under random programs: after a collection exactly those nodes live that the program's variables lead to.
 
-The oracle is a model in plain Python: for each node its operands, attributes and rule, as sets of numbers; what is alive is what can be
-reached from the variables that the program still holds.
+The oracle is a model in plain Python: for each node its operands, attributes and rule, as sets of numbers; what is
+alive is what can be reached from the variables that the program still holds.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import pickle
 import random
@@ -33,6 +34,17 @@ class Sub(Value):
     __slots__ = ("slot",)
 
 
+def nothing(*held: Value) -> None:
+    """A rule that does nothing but hold Values."""
+
+
+# Repeats are weights.
+ACTIONS = [
+    *["leaf", "sub", "op", "op", "op", "constant", "custom", "attribute", "slot", "rule", "late_rule"],
+    *["drop", "drop", "look", "watch", "backward", "collect", "label"],
+]
+
+
 class Program:
     """Takes random steps on Values and on the model at once."""
 
@@ -55,10 +67,7 @@ class Program:
 
     def step(self) -> None:
         r = self.random
-        action = r.choice(
-            ["leaf", "sub", "op", "op", "op", "constant", "custom", "attribute", "slot", "rule"]
-            + ["late rule", "drop", "drop", "look", "watch", "backward", "collect", "label"]
-        )
+        action = r.choice(ACTIONS)
         if action == "leaf" or len(self.held) < 2:
             self.new(Value(r.random()), [])
         elif action == "sub":
@@ -87,12 +96,12 @@ class Program:
                 i, j = r.choice(subs), self.pick()
                 self.held[i].slot = self.held[j]
                 self.models[i].attributes["slot"] = j
-        elif action in {"rule", "late rule"}:
+        elif action in {"rule", "late_rule"}:
             i = self.pick()
-            out = self.held[i] if action == "late rule" else Value(1.0, (self.held[i],), "ruled")
-            number = i if action == "late rule" else self.new(out, [i])
+            out = self.held[i] if action == "late_rule" else Value(1.0, (self.held[i],), "ruled")
+            number = i if action == "late_rule" else self.new(out, [i])
             other = self.held[self.pick()]
-            out._backward = lambda: (out, other) and None
+            out._backward = functools.partial(nothing, out, other)
             self.models[number].rule = [number, next(k for k, v in self.held.items() if v is other)]
         elif action == "drop":
             del self.held[self.pick()]
