@@ -38,6 +38,13 @@ def nothing(*held: Value) -> None:
     """A rule that does nothing but hold Values."""
 
 
+# Repeats are weights.
+ACTIONS = [
+    *["leaf", "sub", "op", "op", "op", "constant", "custom", "attribute", "slot", "rule", "late_rule"],
+    *["drop", "drop", "look", "watch", "backward", "collect", "label"],
+]
+
+
 class Program:
     """Takes random steps on Values and on the model at once."""
 
@@ -60,28 +67,7 @@ class Program:
 
     def step(self) -> None:
         r = self.random
-        action = r.choice(
-            [
-                "leaf",
-                "sub",
-                "op",
-                "op",
-                "op",
-                "constant",
-                "custom",
-                "attribute",
-                "slot",
-                "rule",
-                "late_rule",
-                "drop",
-                "drop",
-                "look",
-                "watch",
-                "backward",
-                "collect",
-                "label",
-            ]
-        )
+        action = r.choice(ACTIONS)
         if action == "leaf" or len(self.held) < 2:
             self.new(Value(r.random()), [])
         elif action == "sub":
