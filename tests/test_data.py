@@ -5,6 +5,7 @@ import random
 import statistics
 
 import pytest
+
 from tapegrad.data import make_moons
 
 

@@ -11,6 +11,7 @@ import micrograd.engine
 import micrograd.nn
 import numpy as np
 import pytest
+
 from tapegrad import demo, reference
 from tapegrad.data import make_moons
 from tapegrad.micrograd import engine, nn

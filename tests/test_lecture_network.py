@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tapegrad import Value, live_nodes
 from tapegrad.nn import MLP
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tapegrad import Value
 
 LECTURES = Path(__file__).resolve().parents[2] / "shared" / "lectures"

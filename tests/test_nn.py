@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+
 from tapegrad import Value, live_nodes, nn
 from tapegrad.nn import MLP, Layer, Neuron
 

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+
 from tapegrad import Value, live_nodes
 from tapegrad.nn import MLP, Layer, Neuron
 
