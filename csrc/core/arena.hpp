@@ -1,0 +1,152 @@
+// arena.hpp: the graph's memory. It makes nodes, counts who needs them and frees them, exactly and without recursion.
+//
+// Ownership: a node lives while it has a handle or a consumer. Each consumer edge counts one in Node::refs; the handle counts one.
+// Order: interior nodes are made after their operands and lie after them in the ordered pages, so walking back is a topological walk.
+// Failure: what makes nodes returns null when there is no memory and then has changed nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/memory.hpp"
+#include "core/node.hpp"
+
+namespace tapegrad {
+
+// How the core speaks to the owner of a pinned node's handle; both count references to the handle.
+struct HandleHooks {
+  void (*retain)(void* handle);
+  void (*release)(void* handle);
+};
+
+class Arena {
+ public:
+  explicit Arena(HandleHooks hooks) noexcept : hooks_(hooks) {}
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena();
+
+  // A leaf that stands on its own: a parameter, an input. Leaves made together lie together.
+  Node* make_leaf(double data, Flags flags) noexcept;
+
+  // A leaf in creation order: a constant made for the operation that follows, or a node that is to get operands later.
+  Node* make_constant(double data, Flags flags) noexcept {
+    Node* n = allocate();
+    if (!n) [[unlikely]]
+      return nullptr;
+    fill(n, data, Op::leaf, kLeafMark, flags);
+    n->a = n->b = nullptr;
+    return n;
+  }
+
+  Node* make_unary(Op op, Node* a, double data, Flags flags) noexcept {
+    Node* n = allocate();
+    if (!n) [[unlikely]]
+      return nullptr;
+    fill(n, data, op, kUnmarked, flags);
+    n->a = a;
+    link(a);
+    return n;
+  }
+
+  Node* make_powc(Node* a, double exponent, double data, Flags flags) noexcept {
+    Node* n = make_unary(Op::powc, a, data, flags);
+    if (n) n->exponent = exponent;
+    return n;
+  }
+
+  Node* make_binary(Op op, Node* a, Node* b, double data, Flags flags) noexcept {
+    Node* n = allocate();
+    if (!n) [[unlikely]]
+      return nullptr;
+    fill(n, data, op, kUnmarked, flags);
+    n->a = a;
+    n->b = b;
+    link(a);
+    link(b);
+    return n;
+  }
+
+  // A node with `count` operands; local_grads may be null.
+  Node* make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label, double data,
+                    Flags flags) noexcept;
+
+  // Makes `node` a custom node over other operands, or a leaf when count is 0, dropping what it had. False, and nothing changed, if
+  // there is no memory. Every operand must precede the node: see precedes().
+  bool set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
+                    std::uint32_t label) noexcept;
+
+  // Whether `node` may have `operand`: it was made later, in an ordered page.
+  static bool precedes(const Node* operand, const Node* node) noexcept;
+
+  // Gives up a counted reference to the node; the last one frees it, and all that only it held.
+  void drop(Node* node) noexcept {
+    if (--node->refs == 0) release(node);
+  }
+
+  // A number that tells nodes apart while they live, rises in order of creation, and is the same in every run of a program.
+  static std::uint64_t id(const Node* node) noexcept {
+    Page* page = page_of(node);
+    return page->sequence * kPageNodes + static_cast<std::uint64_t>(node - page->begin());
+  }
+
+  std::size_t live_nodes() const noexcept;
+  std::size_t reserved_bytes() const noexcept { return pool_.reserved_bytes(); }
+
+  // Calls visit(node) for every live interior node, oldest first. The visitor may not make or free nodes.
+  template <typename Visit>
+  void for_each_interior(Visit visit) {
+    for (Page* page = oldest_; page; page = page->newer) {
+      Node* end = page == current_ ? next_ : page->begin() + page->used;
+      for (Node* n = page->begin(); n < end; ++n)
+        if (n->op > Op::leaf) visit(n);
+    }
+  }
+
+  const HandleHooks& hooks() const noexcept { return hooks_; }
+
+ private:
+  Node* allocate() noexcept {
+    if (next_ == end_) [[unlikely]]
+      if (!open_page()) return nullptr;
+    return next_++;
+  }
+
+  static void fill(Node* n, double data, Op op, std::uint8_t mark, Flags flags) noexcept {
+    n->data = data;
+    n->grad = 0.0;
+    n->handle = nullptr;
+    n->refs = 0;
+    n->op = op;
+    n->mark = mark;
+    n->flags = flags;
+  }
+
+  void link(Node* operand) noexcept {
+    ++operand->refs;
+    if (operand->flags & kPinned) [[unlikely]]
+      hooks_.retain(operand->handle);
+  }
+
+  void unlink(Node* operand) noexcept;
+  void release(Node* node) noexcept;
+  void free_one(Node* node) noexcept;
+  void free_slot(Node* node) noexcept;
+  bool open_page() noexcept;
+  bool open_leaf_page() noexcept;
+  void close_page(Page* page) noexcept;
+
+  Node* next_ = nullptr;  // bump pointer in the current page
+  Node* end_ = nullptr;
+  Page* current_ = nullptr;
+  Page* oldest_ = nullptr;
+  Page* leaf_room_ = nullptr;     // leaf pages with a free slot
+  Node* pending_ = nullptr;       // dead nodes still to be freed, linked through Node::handle
+  bool releasing_ = false;
+  std::uint64_t sequence_ = 0;
+  std::size_t leaves_ = 0;        // nodes in leaf pages
+  HandleHooks hooks_;
+  PagePool pool_;
+};
+
+}  // namespace tapegrad

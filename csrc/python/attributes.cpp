@@ -1,0 +1,295 @@
+// attributes.cpp: what a Value shows of its node (data, grad, _prev, _op, ...) and the attributes that a program hangs on it.
+#include <cstdio>
+#include <vector>
+
+#include "core/sweep.hpp"
+#include "python/numbers.hpp"
+#include "python/value.hpp"
+
+namespace tapegrad::python {
+
+namespace {
+
+PyObject *str_label, *str_op, *str_prev, *str_empty;
+
+// Labels of custom operations, kept for ever: a program has few of them, and nodes store a number.
+PyObject* label_list;
+PyObject* label_index;
+
+PyObject* stored(PyObject* self, PyObject* name) {  // borrowed, or null with or without an error
+  PyObject* dict = as_value(self)->dict;
+  return dict ? PyDict_GetItemWithError(dict, name) : nullptr;
+}
+
+// Keeps an attribute on the handle, and the handle as long as the node.
+int store(PyObject* self, PyObject* name, PyObject* value) {
+  ValueObject* v = as_value(self);
+  if (!v->dict) {
+    v->dict = PyDict_New();
+    if (!v->dict) return -1;
+  }
+  if (PyDict_SetItem(v->dict, name, value) < 0) return -1;
+  pin(v);
+  if (PyObject_IS_GC(value)) track(v);
+  return 0;
+}
+
+int refuse_delete(const char* what) {
+  PyErr_Format(PyExc_AttributeError, "%s of a Value cannot be deleted; assign a new one instead", what);
+  return -1;
+}
+
+// ---- data and grad ---------------------------------------------------------------------------------------------------------------
+
+PyObject* get_data(PyObject* self, void*) {
+  const Node* n = node_of(self);
+  return to_python(n->data, n->flags & kDataInt);
+}
+
+int set_data(PyObject* self, PyObject* value, void*) {
+  if (!value) return refuse_delete("data");
+  Number number;
+  if (!require_number(value, "data", &number)) return -1;
+  Node* n = node_of(self);
+  n->data = number.value;
+  n->flags = static_cast<Flags>((n->flags & ~kDataInt) | number.flags);
+  return 0;
+}
+
+PyObject* get_grad(PyObject* self, void*) {
+  const Node* n = node_of(self);
+  return to_python(n->grad, n->flags & kGradInt);
+}
+
+int set_grad(PyObject* self, PyObject* value, void*) {
+  if (!value) return refuse_delete("grad");
+  Number number;
+  if (!require_number(value, "grad", &number)) return -1;
+  static_assert(kGradInt == kDataInt << 1);
+  Node* n = node_of(self);
+  n->grad = number.value;
+  n->flags = static_cast<Flags>((n->flags & ~kGradInt) | (number.flags << 1));
+  return 0;
+}
+
+// ---- the graph -------------------------------------------------------------------------------------------------------------------
+
+// A new reference to the operand's handle, which from now on lives as its node does, so that its id() stays its own.
+PyObject* operand_handle(Node* operand) {
+  PyObject* h = handle_of(operand);
+  if (h) pin(as_value(h));
+  return h;
+}
+
+PyObject* get_children(PyObject* self, void*) {
+  std::vector<Node*> operands;
+  for_each_operand(node_of(self), [&](Node* n) { operands.push_back(n); });
+  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(operands.size()));
+  if (!tuple) return nullptr;
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    PyObject* h = operand_handle(operands[i]);
+    if (!h) {
+      Py_DECREF(tuple);
+      return nullptr;
+    }
+    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), h);
+  }
+  return tuple;
+}
+
+// The same set object each time, as an attribute would be, so that a program may pop from it. A leaf has nothing to pop.
+PyObject* get_prev(PyObject* self, void*) {
+  PyObject* cached = stored(self, str_prev);
+  if (cached || PyErr_Occurred()) return Py_XNewRef(cached);
+  PyObject* children = get_children(self, nullptr);
+  if (!children) return nullptr;
+  PyObject* set = PySet_New(children);
+  const bool leaf = PyTuple_GET_SIZE(children) == 0;
+  Py_DECREF(children);
+  if (set && !leaf && store(self, str_prev, set) < 0) Py_CLEAR(set);
+  return set;
+}
+
+// Replaces the operands: for nodes that a program puts together by hand.
+int set_prev(PyObject* self, PyObject* value, void*) {
+  if (!value) return refuse_delete("_prev");
+  if (!set_children(self, value)) return -1;
+  // A set is kept as it is: the program may go on adding to the one it holds, and expects to find it here.
+  return PyAnySet_Check(value) ? store(self, str_prev, value) : 0;
+}
+
+PyObject* get_op(PyObject* self, void*) {
+  PyObject* assigned = stored(self, str_op);
+  if (assigned || PyErr_Occurred()) return Py_XNewRef(assigned);
+  return op_label(node_of(self));
+}
+
+int set_op(PyObject* self, PyObject* value, void*) {
+  if (!value) return refuse_delete("_op");
+  return store(self, str_op, value);
+}
+
+PyObject* get_label(PyObject* self, void*) {
+  PyObject* label = stored(self, str_label);
+  if (!label && PyErr_Occurred()) return nullptr;
+  return Py_NewRef(label ? label : str_empty);
+}
+
+int set_label(PyObject* self, PyObject* value, void*) {
+  if (!value) return refuse_delete("label");
+  return store(self, str_label, value);
+}
+
+PyObject* get_local_grads(PyObject* self, void*) {
+  const Node* n = node_of(self);
+  std::vector<double> partials;
+  int i = 0;
+  for_each_operand(node_of(self), [&](Node*) { partials.push_back(partial(*n, i++)); });
+  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(partials.size()));
+  if (!tuple) return nullptr;
+  for (std::size_t k = 0; k < partials.size(); ++k) {
+    PyObject* number = PyFloat_FromDouble(partials[k]);
+    if (!number) {
+      Py_DECREF(tuple);
+      return nullptr;
+    }
+    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), number);
+  }
+  return tuple;
+}
+
+// ---- backward rules ----------------------------------------------------------------------------------------------------------------
+
+PyObject* apply_native_rule(PyObject* self, PyObject*) {
+  apply_rule(node_of(self));
+  Py_RETURN_NONE;
+}
+
+PyMethodDef native_rule = {"_backward", apply_native_rule, METH_NOARGS,
+                           "Adds this node's grad times its partial derivatives into the grads of its operands."};
+
+PyObject* get_backward(PyObject* self, void*) {
+  PyObject* rule = as_value(self)->rule;
+  return rule ? Py_NewRef(rule) : PyCFunction_New(&native_rule, self);
+}
+
+int set_backward(PyObject* self, PyObject* rule, void*) {
+  ValueObject* v = as_value(self);
+  if (rule && !PyCallable_Check(rule)) {
+    PyErr_Format(PyExc_TypeError, "_backward must be callable without arguments, not %.200s: %R", Py_TYPE(rule)->tp_name, rule);
+    return -1;
+  }
+  if (rule) {
+    track(v);
+    v->node->flags |= kHasRule;
+  } else {
+    v->node->flags &= static_cast<Flags>(~kHasRule);
+  }
+  PyObject* old = v->rule;
+  v->rule = Py_XNewRef(rule);
+  Py_XDECREF(old);
+  return 0;
+}
+
+// ---- other attributes ----------------------------------------------------------------------------------------------------------------
+
+// data, grad, _prev, _op, label and the program's own attributes, as a dict that writes through to the value.
+PyObject* get_dict(PyObject* self, void*) {
+  PyObject* module = PyImport_ImportModule("tapegrad._attributes");
+  if (!module) return nullptr;
+  PyObject* dict = as_value(self)->dict;
+  PyObject* own = dict ? PyDict_Copy(dict) : PyDict_New();
+  PyObject* out = own ? PyObject_CallMethod(module, "Attributes", "OO", self, own) : nullptr;
+  Py_XDECREF(own);
+  Py_DECREF(module);
+  return out;
+}
+
+int set_dict(PyObject* self, PyObject* value, void*) {
+  if (!value || !PyDict_Check(value)) {
+    PyErr_Format(PyExc_TypeError, "__dict__ must be a dict, not %.200s", value ? Py_TYPE(value)->tp_name : "nothing");
+    return -1;
+  }
+  PyObject *name, *item;
+  Py_ssize_t position = 0;
+  PyObject* copy = PyDict_Copy(value);  // assigning may run code that changes the original
+  if (!copy) return -1;
+  int done = 0;
+  while (done == 0 && PyDict_Next(copy, &position, &name, &item)) done = PyObject_SetAttr(self, name, item);
+  Py_DECREF(copy);
+  return done;
+}
+
+}  // namespace
+
+bool init_attributes() {
+  str_label = PyUnicode_InternFromString("label");
+  str_op = PyUnicode_InternFromString("_op");
+  str_prev = PyUnicode_InternFromString("_prev");
+  str_empty = PyUnicode_InternFromString("");
+  label_list = PyList_New(0);
+  label_index = PyDict_New();
+  return str_label && str_op && str_prev && str_empty && label_list && label_index &&
+         intern_label(str_empty) == 0;
+}
+
+long intern_label(PyObject* text) {
+  PyObject* known = PyDict_GetItemWithError(label_index, text);
+  if (known) return PyLong_AsLong(known);
+  if (PyErr_Occurred()) return -1;
+  const Py_ssize_t index = PyList_GET_SIZE(label_list);
+  PyObject* number = PyLong_FromSsize_t(index);
+  if (!number || PyDict_SetItem(label_index, text, number) < 0 || PyList_Append(label_list, text) < 0) {
+    Py_XDECREF(number);
+    return -1;
+  }
+  Py_DECREF(number);
+  return static_cast<long>(index);
+}
+
+PyObject* label_text(std::uint32_t index) { return PyList_GET_ITEM(label_list, static_cast<Py_ssize_t>(index)); }
+
+PyObject* op_label(Node* n) {
+  if (n->op == Op::custom) return Py_NewRef(label_text(n->operands->label));
+  if (n->op != Op::powc) return PyUnicode_FromString(info(n->op).label);
+  PyObject* exponent = to_python(n->exponent, n->flags & kExponentInt);
+  if (!exponent) return nullptr;
+  PyObject* text = PyUnicode_FromFormat("**%S", exponent);
+  Py_DECREF(exponent);
+  return text;
+}
+
+// Attributes take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
+int value_setattro(PyObject* self, PyObject* name, PyObject* value) {
+  if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
+  ValueObject* v = as_value(self);
+  if (v->dict) {
+    pin(v);
+    if (value && PyObject_IS_GC(value)) track(v);
+  }
+  return 0;
+}
+
+PyObject* value_repr(PyObject* self) {
+  PyObject* data = get_data(self, nullptr);
+  if (!data) return nullptr;
+  PyObject* text = PyUnicode_FromFormat("Value(data=%S)", data);
+  Py_DECREF(data);
+  return text;
+}
+
+PyGetSetDef value_getset[] = {
+    {"data", get_data, set_data, "The number this node holds: int or float, readable and writable.", nullptr},
+    {"grad", get_grad, set_grad, "d(output)/d(this), summed over all calls of backward(); zero at first, writable.", nullptr},
+    {"label", get_label, set_label, "A name for drawings; '' at first.", nullptr},
+    {"_prev", get_prev, set_prev, "The operands, as a set of Values.", nullptr},
+    {"_children", get_children, nullptr, "The operands, as a tuple of Values in order.", nullptr},
+    {"_op", get_op, set_op, "The operation that made this node: '+', '*', '**2', 'tanh', ...; '' for a leaf.", nullptr},
+    {"_local_grads", get_local_grads, nullptr, "d(this)/d(operand) for each of _children, at the present data.", nullptr},
+    {"_backward", get_backward, set_backward,
+     "The rule that backward() applies to this node: callable, and assignable for operations of one's own.", nullptr},
+    {"__dict__", get_dict, set_dict, "data, grad, _prev, _op, label and all attributes assigned.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+}  // namespace tapegrad::python

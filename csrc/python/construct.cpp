@@ -1,0 +1,342 @@
+// construct.cpp: making Values from Python: Value(data, children, op or local gradients, label), subclasses, and further dialects.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "python/numbers.hpp"
+#include "python/value.hpp"
+
+namespace tapegrad::python {
+
+PyTypeObject* dialect_types[kMaxDialects];
+
+namespace {
+
+int dialect_count = 0;
+bool dialect_float_grad[kMaxDialects];
+char dialect_names[kMaxDialects][128];
+
+// Flags of a fresh leaf of this type.
+Flags flags_of(PyTypeObject* type) {
+  while (type->tp_dealloc != value_dealloc) type = type->tp_base;
+  int i = dialect_count - 1;
+  while (i > 0 && dialect_types[i] != type) --i;
+  return static_cast<Flags>((i << kDialectShift) | (dialect_float_grad[i] ? kFloatGrad : kGradInt));
+}
+
+// ---- arguments -------------------------------------------------------------------------------------------------------------------
+
+struct Arguments {
+  PyObject* data = nullptr;  // all borrowed
+  PyObject* children = nullptr;
+  PyObject* op = nullptr;
+  PyObject* local_grads = nullptr;
+  PyObject* label = nullptr;
+
+  // The third place is an operation's name or, in the manner of one-file GPT scripts, the local gradients.
+  void set_third(PyObject* third) { (PyUnicode_Check(third) ? op : local_grads) = third; }
+
+  bool set_position(Py_ssize_t i, PyObject* value) {
+    switch (i) {
+      case 0: data = value; return true;
+      case 1: children = value; return true;
+      case 2: set_third(value); return true;
+      case 3: label = value; return true;
+    }
+    PyErr_Format(PyExc_TypeError, "Value() takes at most 4 positional arguments (data, children, op, label), %zd given", i + 1);
+    return false;
+  }
+
+  bool set_keyword(PyObject* name, PyObject* value) {
+    const char* text = PyUnicode_AsUTF8(name);
+    if (!text) return false;
+    PyObject** place = nullptr;
+    if (!std::strcmp(text, "data")) place = &data;
+    if (!std::strcmp(text, "_children") || !std::strcmp(text, "children")) place = &children;
+    if (!std::strcmp(text, "_op") || !std::strcmp(text, "op")) place = PyUnicode_Check(value) ? &op : &local_grads;
+    if (!std::strcmp(text, "local_grads") || !std::strcmp(text, "_local_grads")) place = &local_grads;
+    if (!std::strcmp(text, "label")) place = &label;
+    if (!place) {
+      PyErr_Format(PyExc_TypeError,
+                   "Value() got an unexpected keyword argument '%U'; it takes data, children, op, local_grads and label", name);
+      return false;
+    }
+    if (*place) {
+      PyErr_Format(PyExc_TypeError, "Value() got more than one value for argument '%U'", name);
+      return false;
+    }
+    *place = value;
+    return true;
+  }
+
+  bool complete() const {
+    if (data) return true;
+    PyErr_SetString(PyExc_TypeError, "Value() needs a number as its first argument 'data'");
+    return false;
+  }
+};
+
+// What the arguments say, read and checked; nothing of it is bound to a node yet.
+struct Parsed {
+  Number data{};
+  std::vector<Node*> operands;
+  std::vector<double> local_grads;
+  std::uint32_t label = 0;
+  bool tracked = false;
+  PyObject* kept = nullptr;  // the sequence whose items the operands belong to
+
+  ~Parsed() { Py_XDECREF(kept); }
+
+  bool read_children(PyObject* children) {
+    kept = PySequence_Fast(children, "");
+    if (!kept) {
+      PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R", Py_TYPE(children)->tp_name, children);
+      return false;
+    }
+    const Py_ssize_t count = PySequence_Fast_GET_SIZE(kept);
+    operands.reserve(static_cast<std::size_t>(count));
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      PyObject* child = PySequence_Fast_GET_ITEM(kept, i);
+      if (!is_value(child)) {
+        PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)", i,
+                     Py_TYPE(child)->tp_name, child);
+        return false;
+      }
+      operands.push_back(node_of(child));
+      tracked |= (node_of(child)->flags & kTracked) != 0;
+    }
+    // A set has no order of its own; creation order makes runs repeatable.
+    if (PyAnySet_Check(children))
+      std::sort(operands.begin(), operands.end(), [](Node* x, Node* y) { return Arena::id(x) < Arena::id(y); });
+    return true;
+  }
+
+  bool read_local_grads(PyObject* numbers) {
+    PyObject* sequence = PySequence_Fast(numbers, "");
+    if (!sequence) {
+      PyErr_Format(PyExc_TypeError, "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
+                   Py_TYPE(numbers)->tp_name, numbers);
+      return false;
+    }
+    const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence);
+    bool fine = true;
+    for (Py_ssize_t i = 0; fine && i < count; ++i) {
+      Number number;
+      fine = require_number(PySequence_Fast_GET_ITEM(sequence, i), "a local gradient", &number);
+      if (fine) local_grads.push_back(number.value);
+    }
+    Py_DECREF(sequence);
+    if (fine && count && static_cast<std::size_t>(count) != operands.size()) {
+      PyErr_Format(PyExc_ValueError, "%zd local gradients were given for %zu children; give one for each", count, operands.size());
+      fine = false;
+    }
+    return fine;
+  }
+
+  bool read(const Arguments& args) {
+    if (!require_number(args.data, "data", &data)) return false;
+    if (args.children && !read_children(args.children)) return false;
+    if (args.op) {
+      if (!PyUnicode_Check(args.op)) {
+        PyErr_Format(PyExc_TypeError, "_op must be a string, not %.200s: %R", Py_TYPE(args.op)->tp_name, args.op);
+        return false;
+      }
+      const long index = intern_label(args.op);
+      if (index < 0) return false;
+      label = static_cast<std::uint32_t>(index);
+    }
+    return !args.local_grads || read_local_grads(args.local_grads);
+  }
+
+  std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
+  const double* grads() const { return local_grads.empty() ? nullptr : local_grads.data(); }
+};
+
+// Gives the handle's node these operands. A node that may not have them where it stands is replaced by a new one.
+bool bind(ValueObject* self, const Parsed& parsed) {
+  Node* node = self->node;
+  const bool fits = std::all_of(parsed.operands.begin(), parsed.operands.end(),
+                                [&](Node* operand) { return Arena::precedes(operand, node); });
+  if (fits && !page_of(node)->leaf_page) {
+    if (!arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) {
+      PyErr_NoMemory();
+      return false;
+    }
+  } else if (parsed.operands.empty() && !parsed.label && node->op == Op::leaf) {
+    return true;
+  } else {
+    if (node->refs > 1) {
+      PyErr_SetString(PyExc_ValueError,
+                      "cannot give new operands to a Value that other Values were made from: they were made after it. "
+                      "Make a new Value instead");
+      return false;
+    }
+    Node* fresh = arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, node->data, node->flags);
+    if (!fresh) {
+      PyErr_NoMemory();
+      return false;
+    }
+    fresh->grad = node->grad;
+    fresh->handle = self;
+    ++fresh->refs;
+    self->node = fresh;
+    node->handle = nullptr;
+    node->flags = 0;
+    arena().drop(node);
+  }
+  if (parsed.tracked) track(self);
+  return true;
+}
+
+PyObject* set_label(PyObject* self, PyObject* label) {
+  if (self && label && !(PyUnicode_CheckExact(label) && PyUnicode_GET_LENGTH(label) == 0) &&
+      PyObject_SetAttrString(self, "label", label) < 0)
+    Py_CLEAR(self);
+  return self;
+}
+
+// A plain Value from arguments that have been sorted out.
+PyObject* construct(PyTypeObject* type, const Arguments& args) {
+  const Flags flags = flags_of(type);
+  Number number;
+  if (!args.children && !args.op && !args.local_grads) {
+    if (!require_number(args.data, "data", &number)) return nullptr;
+    return set_label(show(arena().make_leaf(number.value, flags | number.flags), type, 0), args.label);
+  }
+  Parsed parsed;
+  if (!parsed.read(args)) return nullptr;
+  const Flags own = flags | parsed.data.flags;
+  Node* node = parsed.operands.empty() && !parsed.label
+                   ? arena().make_leaf(parsed.data.value, own)
+                   : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, parsed.data.value, own);
+  return set_label(show(node, type, parsed.tracked ? kTracked : 0), args.label);
+}
+
+}  // namespace
+
+bool set_children(PyObject* self, PyObject* children) {
+  Parsed parsed;
+  if (!parsed.read_children(children)) return false;
+  PyObject* op = op_label(node_of(self));
+  const long label = op ? intern_label(op) : -1;
+  Py_XDECREF(op);
+  if (label < 0) return false;
+  parsed.label = static_cast<std::uint32_t>(label);
+  return bind(as_value(self), parsed);
+}
+
+PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_t nargsf, PyObject* kwnames) {
+  auto* type = reinterpret_cast<PyTypeObject*>(callable);
+  const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
+  if (type->tp_init != value_init || type->tp_new != value_new) {  // the program has replaced the constructor
+    PyObject* tuple = PyTuple_New(count);
+    PyObject* kwargs = kwnames ? PyDict_New() : nullptr;
+    bool fine = tuple && (!kwnames || kwargs);
+    for (Py_ssize_t i = 0; fine && i < count; ++i) PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; fine && kwnames && i < PyTuple_GET_SIZE(kwnames); ++i)
+      fine = PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i), args[count + i]) == 0;
+    PyObject* self = fine ? PyType_Type.tp_call(callable, tuple, kwargs) : nullptr;
+    Py_XDECREF(tuple);
+    Py_XDECREF(kwargs);
+    return self;
+  }
+  if (count == 1 && !kwnames && PyFloat_CheckExact(args[0])) [[likely]]
+    return show(arena().make_leaf(PyFloat_AS_DOUBLE(args[0]), flags_of(type)), type, 0);
+  Arguments arguments;
+  for (Py_ssize_t i = 0; i < count; ++i)
+    if (!arguments.set_position(i, args[i])) return nullptr;
+  for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i)
+    if (!arguments.set_keyword(PyTuple_GET_ITEM(kwnames, i), args[count + i])) return nullptr;
+  return arguments.complete() ? construct(type, arguments) : nullptr;
+}
+
+// For subclasses, and for programs that call __new__: a leaf in creation order, which __init__ may still give operands.
+PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
+  Node* node = arena().make_constant(0.0, flags_of(type));
+  if (!node) return PyErr_NoMemory();
+  if (type->tp_dealloc == value_dealloc) return show(node, type, 0);
+  PyObject* self = type->tp_alloc(type, 0);
+  if (!self) {
+    discard(node);
+    return nullptr;
+  }
+  as_value(self)->node = node;
+  node->handle = self;
+  node->refs = 1;
+  pin(as_value(self));  // the subclass is an attribute too
+  if (type->tp_basicsize > value_type()->tp_basicsize) {
+    track(as_value(self));  // its slots may hold anything
+  } else {
+    PyObject_GC_UnTrack(self);
+  }
+  return self;
+}
+
+int value_init(PyObject* self, PyObject* args, PyObject* kwargs) {
+  Arguments arguments;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i)
+    if (!arguments.set_position(i, PyTuple_GET_ITEM(args, i))) return -1;
+  PyObject *name, *item;
+  Py_ssize_t position = 0;
+  while (kwargs && PyDict_Next(kwargs, &position, &name, &item))
+    if (!arguments.set_keyword(name, item)) return -1;
+  if (!arguments.complete()) return -1;
+  Parsed parsed;
+  if (!parsed.read(arguments)) return -1;
+  ValueObject* v = as_value(self);
+  if ((v->node->op != Op::leaf || !parsed.operands.empty() || parsed.label) && !bind(v, parsed)) return -1;
+  v->node->data = parsed.data.value;
+  v->node->grad = 0.0;
+  v->node->flags = static_cast<Flags>((v->node->flags & ~(kDataInt | kGradInt)) | parsed.data.flags |
+                                      ((v->node->flags & kFloatGrad) ? 0 : kGradInt));
+  Py_INCREF(self);
+  PyObject* labelled = set_label(self, arguments.label);
+  Py_XDECREF(labelled);
+  return labelled ? 0 : -1;
+}
+
+PyObject* make_dialect(const char* name, bool float_grad) {
+  if (dialect_count == kMaxDialects || std::strlen(name) >= sizeof dialect_names[0]) {
+    PyErr_Format(PyExc_ValueError, "cannot make dialect '%s': at most %d dialects, with names under %zu characters", name,
+                 kMaxDialects, sizeof dialect_names[0]);
+    return nullptr;
+  }
+  char* own_name = dialect_names[dialect_count];
+  std::strcpy(own_name, name);
+  static PyMemberDef members[] = {
+      {"__weaklistoffset__", T_PYSSIZET, offsetof(ValueObject, weakrefs), READONLY, nullptr},
+      {"__dictoffset__", T_PYSSIZET, offsetof(ValueObject, dict), READONLY, nullptr},
+      {nullptr, 0, 0, 0, nullptr},
+  };
+  // Every dialect has the slots of its own, so that none pays for Python's generic deallocation of subclasses.
+  std::vector<PyType_Slot> slots = {
+      {Py_tp_dealloc, reinterpret_cast<void*>(value_dealloc)},
+      {Py_tp_traverse, reinterpret_cast<void*>(value_traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(value_clear)},
+      {Py_tp_new, reinterpret_cast<void*>(value_new)},
+      {Py_tp_init, reinterpret_cast<void*>(value_init)},
+      {Py_tp_setattro, reinterpret_cast<void*>(value_setattro)},
+      {Py_tp_repr, reinterpret_cast<void*>(value_repr)},
+      {Py_tp_members, members},
+      {Py_tp_doc, const_cast<char*>("Value(data, children=(), op='', label='')\n--\n\n"
+                                    "One number in a computation, and how it came about.\n\n"
+                                    "data: a number. children: the Values it was computed from. op: the operation's name, or a\n"
+                                    "tuple of the derivatives by each child. label: a name for drawings.\n"
+                                    "TypeError where an argument is of another kind.")},
+  };
+  if (dialect_count == 0) {
+    slots.push_back({Py_tp_getset, value_getset});
+    for (PyType_Slot* s = operator_slots; s->slot; ++s) slots.push_back(*s);
+  }
+  slots.push_back({0, nullptr});
+  PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
+  auto* type = reinterpret_cast<PyTypeObject*>(
+      PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
+  if (!type) return nullptr;
+  type->tp_vectorcall = value_vectorcall;
+  dialect_float_grad[dialect_count] = float_grad;
+  dialect_types[dialect_count++] = type;
+  return Py_NewRef(reinterpret_cast<PyObject*>(type));
+}
+
+}  // namespace tapegrad::python

@@ -1,0 +1,54 @@
+// module.cpp: the module _core. It only makes the types and names the functions.
+#include <pybind11/pybind11.h>
+
+#include "python/layers.hpp"
+#include "python/value.hpp"
+
+namespace py = pybind11;
+
+namespace tapegrad::python {
+
+namespace {
+
+void retain(void* handle) { Py_INCREF(static_cast<PyObject*>(handle)); }
+void release(void* handle) { Py_DECREF(static_cast<PyObject*>(handle)); }
+
+// A new reference from the C API, or its exception.
+py::object steal(PyObject* o) {
+  if (!o) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(o);
+}
+
+}  // namespace
+
+Engine::Engine() : arena({retain, release}) {}
+Engine engine;
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
+  if (!init_attributes()) throw py::error_already_set();
+  py::object value = steal(make_dialect("tapegrad.Value", true));
+  if (!remember_native_methods()) throw py::error_already_set();
+  m.attr("Value") = value;
+
+  m.def("make_dialect", [](const std::string& name, bool float_grad) { return steal(make_dialect(name.c_str(), float_grad)); },
+        py::arg("name"), py::kw_only(), py::arg("float_grad") = true,
+        "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are of its own\n"
+        "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
+  m.def("neuron", [](py::object w, py::object x, py::object b, py::object act) { return steal(neuron(w.ptr(), x.ptr(), b.ptr(), act.ptr())); },
+        py::arg("w"), py::arg("x"), py::arg("b"), py::arg("act"),
+        "act(b + w[0]*x[0] + ...) as one Value, with the nodes that Python's sum() makes; None where that has to be done in Python\n"
+        "because operators or the activation were replaced. act: a function's name, or ''.");
+  m.def("layer", [](py::object w, py::object b, py::object x, py::object act) { return steal(layer(w.ptr(), b.ptr(), x.ptr(), act.ptr())); },
+        py::arg("w"), py::arg("b"), py::arg("x"), py::arg("act"), "neuron() for each row of w: a list of Values, or None.");
+  m.def("live_nodes", [] { return arena().live_nodes(); },
+        "Nodes alive in this process: exactly those that a living Value needs.");
+  m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
+
+  // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
+  py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {
+    if (tracking_unsettled && py::cast<std::string>(phase) == "start") settle_tracking();
+  }));
+}
+
+}  // namespace tapegrad::python

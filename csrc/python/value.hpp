@@ -1,0 +1,160 @@
+// value.hpp: the Python object that shows a node, and the inline parts of making one; shared by the files that implement `Value`.
+//
+// A handle is a small Python object that points at one node; a node has at most one. The handle owns one count of Node::refs.
+// A light handle may die while its node lives on and is made anew when somebody asks. A pinned handle carries something (attributes,
+// a backward rule, a subclass, a weak reference) and lives as long as its node: each consumer edge owns a reference to it. A tracked
+// handle (implies pinned) may be part of a reference cycle; then every node that consumes it is tracked too, so that Python's collector
+// sees exactly the edges that the graph has.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "core/arena.hpp"
+#include "core/ops.hpp"
+
+namespace tapegrad::python {
+
+struct ValueObject {
+  PyObject_HEAD
+  Node* node;          // link of the free list while the object is dead
+  PyObject* dict;      // attributes, or null; present only on pinned handles
+  PyObject* rule;      // backward rule assigned from Python, or null
+  PyObject* weakrefs;
+};
+
+// The one arena of the process, guarded by the interpreter lock. Never destroyed: handles may outlive any static object.
+union Engine {
+  Arena arena;
+  Engine();
+  ~Engine() {}
+};
+extern Engine engine;
+inline Arena& arena() { return engine.arena; }
+
+inline constexpr int kMaxDialects = 16;
+extern PyTypeObject* dialect_types[kMaxDialects];  // strong references, for ever; entry 0 is tapegrad.Value
+inline PyTypeObject* value_type() { return dialect_types[0]; }
+
+void value_dealloc(PyObject* self);
+
+// Whether the object is an instance of a dialect's own type, not of a subclass written in Python.
+inline bool is_plain(PyObject* o) { return Py_TYPE(o)->tp_dealloc == value_dealloc; }
+inline bool is_value(PyObject* o) { return is_plain(o) || PyType_IsSubtype(Py_TYPE(o), value_type()); }
+inline ValueObject* as_value(PyObject* o) { return reinterpret_cast<ValueObject*>(o); }
+inline Node* node_of(PyObject* o) { return as_value(o)->node; }
+
+inline PyTypeObject* type_of(Flags flags) { return dialect_types[(flags & kDialectMask) >> kDialectShift]; }
+
+// What a new node takes over from its first operand: the dialect, and with it whether a fresh gradient is an int.
+inline Flags inherited(Flags flags) {
+  const Flags own = flags & (kDialectMask | kFloatGrad);
+  static_assert(kFloatGrad >> 5 == kGradInt);
+  return static_cast<Flags>(own | ((~own & kFloatGrad) >> 5));
+}
+
+// Settles that a result is one that Python would hold as an int: a zero loses its sign. Past 2**53 it is a float here.
+inline Flags int_flag(double* z) {
+  if (!(*z <= kMaxInt && *z >= -kMaxInt)) return 0;
+  *z += 0.0;
+  return kDataInt;
+}
+
+extern ValueObject* free_handles;  // plain handles for the next nodes, linked through ValueObject::node
+extern int free_handle_count;
+ValueObject* allocate_handle(PyTypeObject* type);
+
+// The handle of a node that has none; null with MemoryError set, and then the node is as before.
+inline PyObject* make_handle(Node* node, PyTypeObject* type) {
+  ValueObject* h = free_handles;
+  if (h) [[likely]] {
+    free_handles = reinterpret_cast<ValueObject*>(h->node);
+    --free_handle_count;
+#ifdef Py_REF_DEBUG
+    _Py_NewReference(reinterpret_cast<PyObject*>(h));
+#else
+    Py_SET_REFCNT(reinterpret_cast<PyObject*>(h), 1);
+#endif
+    Py_SET_TYPE(reinterpret_cast<PyObject*>(h), type);
+  } else {
+    h = allocate_handle(type);
+    if (!h) return nullptr;
+  }
+  h->node = node;
+  node->handle = h;
+  ++node->refs;
+  return reinterpret_cast<PyObject*>(h);
+}
+
+// A new reference to the handle of any node, made if need be.
+inline PyObject* handle_of(Node* node) {
+  if (node->handle) return Py_NewRef(static_cast<PyObject*>(node->handle));
+  return make_handle(node, type_of(node->flags));
+}
+
+// Frees a node that was made but never got a handle or a consumer.
+inline void discard(Node* node) {
+  ++node->refs;
+  arena().drop(node);
+}
+
+// Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked. Steals the node:
+// on failure it is freed, MemoryError is set and null returned.
+PyObject* show_tracked(Node* node);
+inline PyObject* show(Node* node, PyTypeObject* type, Flags operand_flags) {
+  if (!node) [[unlikely]]
+    return PyErr_NoMemory();
+  if (operand_flags & kTracked) [[unlikely]]
+    return show_tracked(node);
+  PyObject* h = make_handle(node, type);
+  if (!h) [[unlikely]]
+    discard(node);
+  return h;
+}
+
+void pin(ValueObject* self);
+void track(ValueObject* self);
+
+// Tracks every node downstream of one that became tracked after it had consumers. Cheap when there is none.
+void settle_tracking();
+extern bool tracking_unsettled;
+
+// Calls f for each operand of a node, in order, repeats included.
+template <typename F>
+void for_each_operand(Node* n, F f) {
+  if (n->op == Op::custom) {
+    for (std::uint32_t i = 0; i < n->operands->count; ++i) f(n->operands->nodes()[i]);
+  } else {
+    const int arity = kArity[static_cast<int>(n->op)];
+    if (arity > 0) f(n->a);
+    if (arity > 1) f(n->b);
+  }
+}
+
+// Slots and members, each implemented in the file named.
+int value_traverse(PyObject* self, visitproc visit, void* arg);             // handles.cpp
+int value_clear(PyObject* self);                                            // handles.cpp
+PyObject* value_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);  // construct.cpp
+int value_init(PyObject* self, PyObject* args, PyObject* kwargs);           // construct.cpp
+PyObject* value_vectorcall(PyObject* type, PyObject* const* args, std::size_t nargsf, PyObject* kwnames);
+bool set_children(PyObject* self, PyObject* children);                     // construct.cpp
+int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
+extern PyGetSetDef value_getset[];                                          // attributes.cpp
+PyObject* value_repr(PyObject* self);                                       // attributes.cpp
+bool init_attributes();
+PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
+PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
+bool remember_native_methods();                                             // operators.cpp
+PyObject* native_method(Op op);                                             // operators.cpp: borrowed
+extern PyType_Slot operator_slots[];                                        // operators.cpp, ends with {0, nullptr}
+PyObject* make_dialect(const char* name, bool float_grad);                 // construct.cpp
+PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);  // backward.cpp
+
+// The text of an operation's label: '+', '**2', or what a custom node was given.
+PyObject* op_label(Node* node);
+// Index of a custom node's label; -1 with an error set.
+long intern_label(PyObject* text);
+PyObject* label_text(std::uint32_t index);  // borrowed
+
+}  // namespace tapegrad::python
