@@ -12,6 +12,7 @@ import argparse
 import builtins
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import io
 import os
 import pkgutil
@@ -23,8 +24,10 @@ from contextlib import contextmanager
 from typing import Any
 
 _SERVED = "micrograd"
+_ENGINE = _SERVED + ".engine"
 _PACKAGE_ROOT = os.path.dirname(os.path.abspath(__file__))
-_OUR_FILES = (__file__, os.path.join(_PACKAGE_ROOT, _SERVED) + os.sep)
+_FOLDER = os.path.join(_PACKAGE_ROOT, _SERVED)
+_OUR_FILES = (__file__, _FOLDER + os.sep)
 
 
 class MicrogradFinder(importlib.abc.MetaPathFinder):
@@ -42,6 +45,9 @@ class MicrogradFinder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
+        if fullname == _ENGINE and path and path[0] == _FOLDER:
+            file = os.path.join(_FOLDER, "engine.py")
+            return importlib.util.spec_from_file_location(_ENGINE, file, loader=_EngineLoader(_ENGINE, file))
         if fullname != _SERVED:
             return None
         theirs = importlib.machinery.PathFinder.find_spec(_SERVED)
@@ -53,6 +59,30 @@ class MicrogradFinder(importlib.abc.MetaPathFinder):
         if ours is not None and ours.submodule_search_locations is not None:
             ours.submodule_search_locations.extend(theirs.submodule_search_locations)
         return ours
+
+
+class _EngineLoader(importlib.machinery.SourceFileLoader):
+    """Loads the served engine once and afterwards gives out the same module, its `Value` as it was before any patch.
+
+    A process has room for a few dialects only, so a notebook that runs scripts all day must not make one a run.
+    """
+
+    _loaded: types.ModuleType | None = None
+    _untouched: dict[str, Any]
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        return self._loaded
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if module is not self._loaded:
+            super().exec_module(module)
+            type(self)._loaded, type(self)._untouched = module, dict(vars(module.Value))
+            return
+        for name in vars(module.Value).keys() - self._untouched.keys():
+            delattr(module.Value, name)
+        for name, attribute in self._untouched.items():
+            if vars(module.Value).get(name) is not attribute:
+                setattr(module.Value, name, attribute)
 
 
 class _ServeOnArrival:

@@ -1,5 +1,4 @@
-"""The published package's `Value`: tapegrad's own, with a repr that shows the gradient and a gradient that starts as
-int 0.
+"""The published package's `Value`: tapegrad's own, with a repr that shows the gradient, which starts as the int 0.
 
 `tapegrad run` loads this file a second time under the name `micrograd.engine`; `__name__` then makes its `Value` a
 type of that module.
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 else:
     from tapegrad._core import make_dialect
 
-    Value = make_dialect("Value", module=__name__, int_grad=True)
+    Value = make_dialect(f"{__name__}.Value", float_grad=False)
 
     def _repr(self: Value) -> str:
         return f"Value(data={self.data}, grad={self.grad})"

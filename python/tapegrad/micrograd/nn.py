@@ -47,9 +47,10 @@ class Neuron(Module):
 
     def __call__(self, x: Iterable[Any]) -> Value:
         """Return the activation for the inputs `x`, Values or numbers; of unequal lengths the shorter one counts."""
-        out = _core.neuron(self.w, x, self.b, "relu" if self.nonlin else "")
-        if out is not None:
-            return out
+        if not hasattr(x, "__next__"):
+            out = _core.neuron(self.w, x, self.b, "relu" if self.nonlin else "")
+            if out is not None:
+                return out
         act = sum((wi * xi for wi, xi in zip(self.w, x)), self.b)  # noqa: B905
         return act.relu() if self.nonlin else act
 
@@ -80,8 +81,9 @@ class Layer(Module):
         """Return the neurons' activations: a list of Values, or the one Value of a single neuron."""
         neurons = self.neurons
         out = None
-        # Neurons of a subclass, with a patched call or of both kinds are asked one by one.
-        if neurons and all(type(n).__call__ is _neuron_call for n in neurons):
+        # Neurons of a subclass, with a patched call or of both kinds are asked one by one.  So are all of them where x
+        # is an iterator: the first one uses it up, as it does in micrograd.
+        if neurons and not hasattr(x, "__next__") and all(type(n).__call__ is _neuron_call for n in neurons):
             kinds = {bool(n.nonlin) for n in neurons}
             if len(kinds) == 1:
                 out = _core.layer([n.w for n in neurons], [n.b for n in neurons], x, "relu" if kinds.pop() else "")
