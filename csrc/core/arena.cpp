@@ -34,6 +34,56 @@ Arena::~Arena() {
   }
 }
 
+inline void Arena::unlink(Node* operand) noexcept {
+  if (operand->flags & kPinned) [[unlikely]] {
+    void* handle = operand->handle;
+    --operand->refs;  // the handle's own reference is still there
+    hooks_.release(handle);
+  } else if (--operand->refs == 0) {
+    operand->handle = pending_;
+    pending_ = operand;
+  }
+}
+
+inline void Arena::free_slot(Node* n) noexcept {
+  Page* page = page_of(n);
+  n->op = Op::free;
+  n->mark = kUnmarked;
+  if (!page->leaf_page) [[likely]] {
+    if (++page->freed == page->used) close_page(page);
+    return;
+  }
+  --leaves_;
+  n->handle = page->free_slot;
+  page->free_slot = n;
+  if (page->freed-- == kPageNodes) {
+    page->older = nullptr;
+    page->newer = leaf_room_;
+    if (leaf_room_) leaf_room_->older = page;
+    leaf_room_ = page;
+  } else if (page->freed == 0 && (page->older || page->newer)) {  // empty, and not the only page with room
+    (page->older ? page->older->newer : leaf_room_) = page->newer;
+    if (page->newer) page->newer->older = page->older;
+    pool_.give_back(page);
+  }
+}
+
+inline void Arena::free_one(Node* n) noexcept {
+  const Op op = n->op;
+  Node* a = n->a;
+  Node* b = n->b;
+  Operands* operands = n->operands;
+  free_slot(n);
+  if (op == Op::leaf) return;
+  if (op == Op::custom) {
+    for (std::uint32_t i = 0; i < operands->count; ++i) unlink(operands->nodes()[i]);
+    std::free(operands);
+    return;
+  }
+  unlink(a);
+  if (kArity[static_cast<int>(op)] == 2) unlink(b);
+}
+
 bool Arena::open_page() noexcept {
   if (current_) {
     if (current_->freed == kPageNodes) {  // everything in it is dead already: use it again in place
@@ -134,7 +184,7 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
   node->operands = operands;
   node->op = operands ? Op::custom : Op::leaf;
   node->mark = operands ? kUnmarked : kLeafMark;
-  ++node->refs;  // held while handles let go, which may run code outside the core
+  hold(node);  // while handles let go, which may run code outside the core
   if (old.op == Op::custom) {
     for (std::uint32_t i = 0; i < old.operands->count; ++i) unlink(old.operands->nodes()[i]);
     std::free(old.operands);
@@ -142,7 +192,7 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
     unlink(old.a);
     if (kArity[static_cast<int>(old.op)] == 2) unlink(old.b);
   }
-  drop(node);
+  let_go(node);
   return true;
 }
 
@@ -153,24 +203,16 @@ bool Arena::precedes(const Node* operand, const Node* node) noexcept {
   return before->leaf_page || (before == page ? operand < node : before->sequence < page->sequence);
 }
 
-void Arena::unlink(Node* operand) noexcept {
-  if (operand->flags & kPinned) [[unlikely]] {
-    void* handle = operand->handle;
-    --operand->refs;  // the handle's own reference is still there
-    hooks_.release(handle);
-  } else if (--operand->refs == 0) {
-    operand->handle = pending_;
-    pending_ = operand;
-  }
-}
-
 // Frees `node` and whatever it was the last to need. Handles that are let go on the way may run code outside the core, which may
 // come back here: then the node is left to the loop that is already running.
 void Arena::release(Node* node) noexcept {
-  node->handle = pending_;
-  pending_ = node;
-  if (releasing_) return;
+  if (releasing_) {
+    node->handle = pending_;
+    pending_ = node;
+    return;
+  }
   releasing_ = true;
+  free_one(node);
   while (pending_) {
     Node* n = pending_;
     pending_ = static_cast<Node*>(n->handle);
@@ -179,42 +221,12 @@ void Arena::release(Node* node) noexcept {
   releasing_ = false;
 }
 
-void Arena::free_one(Node* n) noexcept {
-  const Op op = n->op;
-  Node* a = n->a;
-  Node* b = n->b;
-  Operands* operands = n->operands;
-  free_slot(n);
-  if (op == Op::leaf) return;
-  if (op == Op::custom) {
-    for (std::uint32_t i = 0; i < operands->count; ++i) unlink(operands->nodes()[i]);
-    std::free(operands);
-    return;
-  }
-  unlink(a);
-  if (kArity[static_cast<int>(op)] == 2) unlink(b);
-}
-
-void Arena::free_slot(Node* n) noexcept {
-  Page* page = page_of(n);
-  n->op = Op::free;
-  n->mark = kUnmarked;
-  if (!page->leaf_page) [[likely]] {
-    if (++page->freed == page->used) close_page(page);
-    return;
-  }
-  --leaves_;
-  n->handle = page->free_slot;
-  page->free_slot = n;
-  if (page->freed-- == kPageNodes) {
-    page->older = nullptr;
-    page->newer = leaf_room_;
-    if (leaf_room_) leaf_room_->older = page;
-    leaf_room_ = page;
-  } else if (page->freed == 0 && (page->older || page->newer)) {  // empty, and not the only page with room
-    (page->older ? page->older->newer : leaf_room_) = page->newer;
-    if (page->newer) page->newer->older = page->older;
-    pool_.give_back(page);
+void Arena::let_go(Node* node) noexcept {
+  if (node->flags & kPinned) {
+    --node->refs;  // the handle's own reference is still there
+    hooks_.release(node->handle);
+  } else {
+    drop(node);
   }
 }
 

@@ -79,10 +79,14 @@ class Arena {
   // Whether `node` may have `operand`: it was made later, in an ordered page.
   static bool precedes(const Node* operand, const Node* node) noexcept;
 
-  // Gives up a counted reference to the node; the last one frees it, and all that only it held.
+  // Gives up the handle's count; the last one frees the node, and all that only it held.
   void drop(Node* node) noexcept {
     if (--node->refs == 0) release(node);
   }
+
+  // Keeps a node alive as a consumer would, and lets go of it again.
+  void hold(Node* node) noexcept { link(node); }
+  void let_go(Node* node) noexcept;
 
   // A number that tells nodes apart while they live, rises in order of creation, and is the same in every run of a program.
   static std::uint64_t id(const Node* node) noexcept {

@@ -171,7 +171,7 @@ std::vector<Node*> collect(Node* root, bool with_leaves) {
 
 bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void*, Node*), void* context) {
   const std::vector<Node*> order = collect(root, true);
-  for (Node* n : order) ++n->refs;
+  for (Node* n : order) arena.hold(n);
   bool going = true;
   for (Node* n : order) {
     if (n->flags & kHasRule) {
@@ -183,7 +183,7 @@ bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void*, Node*), void
       apply_rule(n);
     }
   }
-  for (Node* n : order) arena.drop(n);
+  for (Node* n : order) arena.let_go(n);
   return going;
 }
 

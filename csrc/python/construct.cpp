@@ -16,13 +16,17 @@ int dialect_count = 0;
 bool dialect_float_grad[kMaxDialects];
 char dialect_names[kMaxDialects][128];
 
-// Flags of a fresh leaf of this type.
-Flags flags_of(PyTypeObject* type) {
+}  // namespace
+
+// Walks up from a subclass to the dialect's own type.
+Flags fresh_flags(PyTypeObject* type) {
   while (type->tp_dealloc != value_dealloc) type = type->tp_base;
   int i = dialect_count - 1;
   while (i > 0 && dialect_types[i] != type) --i;
   return static_cast<Flags>((i << kDialectShift) | (dialect_float_grad[i] ? kFloatGrad : kGradInt));
 }
+
+namespace {
 
 // ---- arguments -------------------------------------------------------------------------------------------------------------------
 
@@ -197,7 +201,7 @@ PyObject* set_label(PyObject* self, PyObject* label) {
 
 // A plain Value from arguments that have been sorted out.
 PyObject* construct(PyTypeObject* type, const Arguments& args) {
-  const Flags flags = flags_of(type);
+  const Flags flags = fresh_flags(type);
   Number number;
   if (!args.children && !args.op && !args.local_grads) {
     if (!require_number(args.data, "data", &number)) return nullptr;
@@ -241,7 +245,7 @@ PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_
     return self;
   }
   if (count == 1 && !kwnames && PyFloat_CheckExact(args[0])) [[likely]]
-    return show(arena().make_leaf(PyFloat_AS_DOUBLE(args[0]), flags_of(type)), type, 0);
+    return show(arena().make_leaf(PyFloat_AS_DOUBLE(args[0]), fresh_flags(type)), type, 0);
   Arguments arguments;
   for (Py_ssize_t i = 0; i < count; ++i)
     if (!arguments.set_position(i, args[i])) return nullptr;
@@ -252,7 +256,7 @@ PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_
 
 // For subclasses, and for programs that call __new__: a leaf in creation order, which __init__ may still give operands.
 PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
-  Node* node = arena().make_constant(0.0, flags_of(type));
+  Node* node = arena().make_constant(0.0, fresh_flags(type));
   if (!node) return PyErr_NoMemory();
   if (type->tp_dealloc == value_dealloc) return show(node, type, 0);
   PyObject* self = type->tp_alloc(type, 0);

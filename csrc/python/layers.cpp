@@ -51,17 +51,6 @@ Outcome read_inputs(PyObject* x, std::vector<Input>* inputs) {
   return outcome;
 }
 
-// Drops the node that a partial sum has grown into, or nothing.
-struct Held {
-  Node* node = nullptr;
-  void replace(Node* next) {
-    if (next) ++next->refs;
-    if (node) arena().drop(node);
-    node = next;
-  }
-  ~Held() { replace(nullptr); }
-};
-
 template <Op op>
 Node* combine(Node* a, Node* b) {
   double z = Rule<op>::value(a->data, b->data);
@@ -77,38 +66,56 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
   if (count > static_cast<Py_ssize_t>(inputs.size())) count = static_cast<Py_ssize_t>(inputs.size());
   bool simple = is_value(bias) && is_simple(bias);
-  for (Py_ssize_t i = 0; simple && i < count; ++i) simple = is_simple(PySequence_Fast_GET_ITEM(items, i));
+  for (Py_ssize_t i = 0; simple && i < count; ++i) {
+    PyObject* w = PySequence_Fast_GET_ITEM(items, i);
+    simple = Py_TYPE(w) == Py_TYPE(bias) ? !(node_of(w)->flags & kTracked) : is_value(w) && is_simple(w);
+  }
   if (!simple) {
     Py_DECREF(items);
     return Outcome::leave;
   }
-  Held sum;
-  sum.replace(node_of(bias));
-  bool memory = true;
-  for (Py_ssize_t i = 0; memory && i < count; ++i) {
-    Node* w = node_of(PySequence_Fast_GET_ITEM(items, i));
+  // Fresh nodes have no count of their own yet: each is held by its consumer as soon as there is one.
+  Node* const start = node_of(bias);
+  Node* sum = start;
+  PyObject** rows = PySequence_Fast_ITEMS(items);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    Node* w = node_of(rows[i]);
     const Input& input = inputs[static_cast<std::size_t>(i)];
-    Held x, product;
-    x.replace(input.node ? input.node : arena().make_constant(input.number.value, inherited(w->flags) | input.number.flags));
-    product.replace(x.node ? combine<Op::mul>(w, x.node) : nullptr);
-    sum.replace(product.node ? combine<Op::add>(sum.node, product.node) : nullptr);
-    memory = sum.node != nullptr;
-  }
-  Py_DECREF(items);
-  if (memory && act != Op::leaf) {
-    double z;
-    bool is_int;
-    const Status status = evaluate_unary(act, sum.node->data, sum.node->flags & kDataInt, &z, &is_int);
-    if (status != Status::ok) {
-      raise_status(status, info(act).name, sum.node->data);
+    Node* x = input.node;
+    if (!x) x = arena().make_constant(input.number.value, inherited(w->flags) | input.number.flags);
+    Node* product = x ? combine<Op::mul>(w, x) : nullptr;
+    if (!product && x && !input.node) discard(x);
+    Node* next = product ? combine<Op::add>(sum, product) : nullptr;
+    if (!next) {
+      if (product) discard(product);
+      if (sum != start) discard(sum);
+      Py_DECREF(items);
+      PyErr_NoMemory();
       return Outcome::failed;
     }
-    Flags flags = inherited(sum.node->flags);
-    if (is_int) flags |= int_flag(&z);
-    sum.replace(arena().make_unary(act, sum.node, z, flags));
-    memory = sum.node != nullptr;
+    sum = next;
   }
-  *out = memory ? handle_of(sum.node) : PyErr_NoMemory();
+  Py_DECREF(items);
+  if (act != Op::leaf) {
+    double z;
+    bool is_int;
+    Node* out_node = nullptr;
+    const Status status = evaluate_unary(act, sum->data, sum->flags & kDataInt, &z, &is_int);
+    if (status == Status::ok) {
+      Flags flags = inherited(sum->flags);
+      if (is_int) flags |= int_flag(&z);
+      out_node = arena().make_unary(act, sum, z, flags);
+      if (!out_node) PyErr_NoMemory();
+    } else {
+      raise_status(status, info(act).name, sum->data);
+    }
+    if (!out_node) {
+      if (sum != start) discard(sum);
+      return Outcome::failed;
+    }
+    sum = out_node;
+  }
+  *out = sum == start ? Py_NewRef(bias) : show(sum, type_of(sum->flags), 0);
   return *out ? Outcome::done : Outcome::failed;
 }
 
@@ -136,59 +143,90 @@ bool read_activation(PyObject* name, PyObject* sample, Op* act) {
 
 }  // namespace
 
-PyObject* layer(PyObject* weights, PyObject* biases, PyObject* x, PyObject* activation) {
-  PyObject* rows = PySequence_Fast(weights, "the weights of a layer must be a sequence with one sequence of Values a neuron");
-  if (!rows) return nullptr;
-  PyObject* offsets = PySequence_Fast(biases, "the biases of a layer must be a sequence of Values");
-  if (!offsets) {
-    Py_DECREF(rows);
-    return nullptr;
-  }
-  const Py_ssize_t count = PySequence_Fast_GET_SIZE(rows);
-  PyObject* outs = nullptr;
+namespace {
+
+// What decides how a row of weights is computed, and whether it may be computed here.
+struct Plan {
   std::vector<Input> inputs;
   Op act = Op::leaf;
-  Outcome outcome = Outcome::done;
-  if (PySequence_Fast_GET_SIZE(offsets) != count) {
-    PyErr_Format(PyExc_ValueError, "a layer needs as many biases as rows of weights, not %zd for %zd", PySequence_Fast_GET_SIZE(offsets),
-                 count);
-    outcome = Outcome::failed;
-  } else if (count && !is_value(PySequence_Fast_GET_ITEM(offsets, 0))) {
-    outcome = Outcome::leave;
-  } else if (count && !read_activation(activation, PySequence_Fast_GET_ITEM(offsets, 0), &act)) {
-    outcome = Outcome::failed;
-  } else if (act == Op::free) {
-    outcome = Outcome::leave;
-  } else {
-    outcome = read_inputs(x, &inputs);
+  PyTypeObject* checked = nullptr;  // the type for which `act` has been looked up
+};
+
+// act(bias + w . x) as a new reference in *out. `activation` is a str; the lookup is kept from row to row.
+Outcome make_row(Plan* plan, PyObject* weights, PyObject* bias, PyObject* activation, bool active, PyObject** out) {
+  if (!is_value(bias)) return Outcome::leave;
+  if (plan->checked != Py_TYPE(bias)) {
+    if (!read_activation(activation, bias, &plan->act)) return Outcome::failed;
+    plan->checked = Py_TYPE(bias);
   }
-  if (outcome == Outcome::done) {
-    outs = PyList_New(count);
-    if (!outs) outcome = Outcome::failed;
-  }
-  for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
-    PyObject* out = nullptr;
-    outcome = make_neuron(PySequence_Fast_GET_ITEM(rows, i), inputs, PySequence_Fast_GET_ITEM(offsets, i), act, &out);
-    if (outcome == Outcome::done) PyList_SET_ITEM(outs, i, out);
-  }
-  Py_DECREF(rows);
-  Py_DECREF(offsets);
-  if (outcome == Outcome::done) return outs;
-  Py_XDECREF(outs);
+  if (plan->act == Op::free) return Outcome::leave;
+  return make_neuron(weights, plan->inputs, bias, active ? plan->act : Op::leaf, out);
+}
+
+// The result of an outcome: `value` (stolen), None for what is left to Python, null for an error.
+PyObject* conclude(Outcome outcome, PyObject* value) {
+  if (outcome == Outcome::done) return value;
+  Py_XDECREF(value);
   if (outcome == Outcome::failed) return nullptr;
   Py_RETURN_NONE;
 }
 
-PyObject* neuron(PyObject* weights, PyObject* x, PyObject* bias, PyObject* activation) {
-  PyObject* rows = PyTuple_Pack(1, weights);
-  PyObject* biases = rows ? PyTuple_Pack(1, bias) : nullptr;
-  PyObject* outs = biases ? layer(rows, biases, x, activation) : nullptr;
-  Py_XDECREF(rows);
-  Py_XDECREF(biases);
-  if (!outs || outs == Py_None) return outs;
-  PyObject* out = Py_NewRef(PyList_GET_ITEM(outs, 0));
-  Py_DECREF(outs);
-  return out;
+bool expect(const char* name, Py_ssize_t given, Py_ssize_t wanted) {
+  if (given == wanted) return true;
+  PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments, %zd given", name, wanted, given);
+  return false;
+}
+
+PyObject *str_w, *str_b;
+
+// One row of a layer: reads the neuron's w and b, and its flag if there is one.
+Outcome neuron_row(Plan* plan, PyObject* neuron, PyObject* activation, PyObject* flag, PyObject** out) {
+  PyObject* weights = PyObject_GetAttr(neuron, str_w);
+  PyObject* bias = weights ? PyObject_GetAttr(neuron, str_b) : nullptr;
+  PyObject* active = bias && flag != Py_None ? PyObject_GetAttr(neuron, flag) : nullptr;
+  Outcome outcome = Outcome::failed;
+  if (bias && (active || flag == Py_None)) {
+    const int on = active ? PyObject_IsTrue(active) : 1;
+    if (on >= 0) outcome = make_row(plan, weights, bias, activation, on, out);
+  }
+  Py_XDECREF(active);
+  Py_XDECREF(bias);
+  Py_XDECREF(weights);
+  return outcome;
+}
+
+}  // namespace
+
+PyObject* neuron(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
+  if (!expect("neuron", nargs, 4)) return nullptr;
+  Plan plan;
+  PyObject* out = nullptr;
+  Outcome outcome = read_inputs(args[1], &plan.inputs);
+  if (outcome == Outcome::done) outcome = make_row(&plan, args[0], args[2], args[3], true, &out);
+  return conclude(outcome, out);
+}
+
+PyObject* layer(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
+  if (!expect("layer", nargs, 5)) return nullptr;
+  PyObject *cls = args[2], *activation = args[3], *flag = args[4];
+  if (!str_w) str_w = PyUnicode_InternFromString("w");
+  if (!str_b) str_b = PyUnicode_InternFromString("b");
+  if (!str_w || !str_b) return nullptr;
+  PyObject* neurons = PySequence_Fast(args[0], "the neurons of a layer must be a sequence");
+  if (!neurons) return nullptr;
+  const Py_ssize_t count = PySequence_Fast_GET_SIZE(neurons);
+  Plan plan;
+  Outcome outcome = read_inputs(args[1], &plan.inputs);
+  PyObject* outs = outcome == Outcome::done ? PyList_New(count) : nullptr;
+  if (outcome == Outcome::done && !outs) outcome = Outcome::failed;
+  for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
+    PyObject* one = PySequence_Fast_GET_ITEM(neurons, i);
+    PyObject* out = nullptr;
+    outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out) : Outcome::leave;
+    if (outcome == Outcome::done) PyList_SET_ITEM(outs, i, out);
+  }
+  Py_DECREF(neurons);
+  return conclude(outcome, outs);
 }
 
 }  // namespace tapegrad::python

@@ -1,6 +1,7 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
+#include "python/graphs.hpp"
 #include "python/layers.hpp"
 #include "python/value.hpp"
 
@@ -19,6 +20,18 @@ py::object steal(PyObject* o) {
   return py::reinterpret_steal<py::object>(o);
 }
 
+// Called once a layer and step: without pybind11's argument matching.
+PyMethodDef fast_functions[] = {
+    {"neuron", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(neuron)), METH_FASTCALL,
+     "neuron($module, w, x, b, act, /)\n--\n\nact(b + w[0]*x[0] + ...) as one Value, with the nodes that Python's sum() makes.\n\n"
+     "None where that has to be done in Python because operators or the activation were replaced. act: a function's name, or ''."},
+    {"layer", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(layer)), METH_FASTCALL,
+     "layer($module, neurons, x, cls, act, flag, /)\n--\n\nneuron() for each of the neurons, by their attributes w and b, as a list.\n\n"
+     "None if it has to be done in Python, or a neuron is not exactly a cls. flag: None, or the name of the attribute that switches\n"
+     "the activation on."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 }  // namespace
 
 Engine::Engine() : arena({retain, release}) {}
@@ -35,15 +48,12 @@ PYBIND11_MODULE(_core, m) {
         py::arg("name"), py::kw_only(), py::arg("float_grad") = true,
         "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are of its own\n"
         "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
-  m.def("neuron", [](py::object w, py::object x, py::object b, py::object act) { return steal(neuron(w.ptr(), x.ptr(), b.ptr(), act.ptr())); },
-        py::arg("w"), py::arg("x"), py::arg("b"), py::arg("act"),
-        "act(b + w[0]*x[0] + ...) as one Value, with the nodes that Python's sum() makes; None where that has to be done in Python\n"
-        "because operators or the activation were replaced. act: a function's name, or ''.");
-  m.def("layer", [](py::object w, py::object b, py::object x, py::object act) { return steal(layer(w.ptr(), b.ptr(), x.ptr(), act.ptr())); },
-        py::arg("w"), py::arg("b"), py::arg("x"), py::arg("act"), "neuron() for each row of w: a list of Values, or None.");
+  if (PyModule_AddFunctions(m.ptr(), fast_functions) < 0) throw py::error_already_set();
   m.def("live_nodes", [] { return arena().live_nodes(); },
         "Nodes alive in this process: exactly those that a living Value needs.");
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
+
+  register_graphs(m);
 
   // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
   py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {

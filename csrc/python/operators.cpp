@@ -301,8 +301,8 @@ PyObject* graph_function(const char* name, PyObject* self, PyObject* argument) {
   return out;
 }
 PyObject* value_reduce(PyObject* self, PyObject*) { return graph_function("reduce_value", self, nullptr); }
+PyObject* value_setstate(PyObject* self, PyObject* state) { return graph_function("restore_value", self, state); }
 PyObject* value_copy(PyObject* self, PyObject*) { return graph_function("copy_value", self, nullptr); }
-PyObject* value_deepcopy(PyObject* self, PyObject* memo) { return graph_function("deepcopy_value", self, memo); }
 
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 
@@ -318,7 +318,7 @@ PyMethodDef value_methods[] = {
     {"__format__", value_format, METH_O, "Formats the data: f'{v:.4f}'."},
     {"__reduce_ex__", value_reduce, METH_O, "Pickles the value, and the graph it stands on, without recursion."},
     {"__copy__", value_copy, METH_NOARGS, "A new value with the same data, grad, operands and attributes."},
-    {"__deepcopy__", value_deepcopy, METH_O, "A copy of the value and of the graph it stands on, without recursion."},
+    {"__setstate__", value_setstate, METH_O, "Restores what __reduce_ex__ saved."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -39,6 +39,9 @@ inline PyTypeObject* value_type() { return dialect_types[0]; }
 
 void value_dealloc(PyObject* self);
 
+// Flags of a fresh leaf of this type or of a subclass of it.
+Flags fresh_flags(PyTypeObject* type);
+
 // Whether the object is an instance of a dialect's own type, not of a subclass written in Python.
 inline bool is_plain(PyObject* o) { return Py_TYPE(o)->tp_dealloc == value_dealloc; }
 inline bool is_value(PyObject* o) { return is_plain(o) || PyType_IsSubtype(Py_TYPE(o), value_type()); }

@@ -1,0 +1,132 @@
+"""Pickling and copying of Values: graphs are saved flat, so depth does not matter, and Values saved together keep their graph together.
+
+A Value is saved as an empty one of its type plus a state: data and grad for a leaf, a place in a `Graph` for any other. Objects are made
+before their states are read, so cycles through attributes work as they do for ordinary Python objects.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import weakref
+from typing import Any
+
+from tapegrad import _core
+from tapegrad._core import NodeList, Value
+
+_FIELDS = frozenset({"data", "grad", "_prev"})
+
+
+class Graph:
+    """The nodes below one Value, in a flat form that pickles. Members find it again while it is being written."""
+
+    __slots__ = ("__weakref__", "_arrays", "_externals", "_heavy", "_nodes", "_waiting")
+
+    def __init__(self) -> None:
+        self._nodes: NodeList | None = None
+        self._waiting: list[tuple[Value, int] | Graph] = []
+
+    @classmethod
+    def of(cls, root: Value) -> Graph:
+        """Exports the graph below `root`."""
+        graph = cls()
+        graph._nodes, graph._arrays, graph._externals, graph._heavy = _core.export_graph(root)
+        _exported[id(graph._nodes)] = graph
+        return graph
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Graph, (), (self._arrays, self._externals, self._heavy)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._arrays, self._externals, self._heavy = state
+        self._build()
+
+    def _build(self) -> None:
+        for value in self._externals:
+            awaited = _unbuilt.get(id(value))
+            if awaited is not None:  # an operand's own graph is not there yet: its cycle is being read just now
+                awaited._waiting.append(self)
+                return
+        self._nodes = _core.import_graph(self._arrays, self._externals)
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            if isinstance(item, Graph):
+                item._build()
+            else:
+                value, index = item
+                del _unbuilt[id(value)]
+                self._nodes.adopt(value, index)
+
+    def adopt(self, value: Value, index: int) -> None:
+        """Makes `value` the handle of node `index`, now or as soon as the nodes are there."""
+        if self._nodes is None:
+            self._waiting.append((value, index))
+            _unbuilt[id(value)] = self
+        else:
+            self._nodes.adopt(value, index)
+
+
+_exported: weakref.WeakValueDictionary[int, Graph] = weakref.WeakValueDictionary()
+_unbuilt: dict[int, Graph] = {}
+
+
+def _new(cls: type[Value]) -> Value:
+    return Value.__new__(cls)
+
+
+def _attributes(value: Value) -> dict[str, Any]:
+    """What the program assigned, without the fields that the node itself holds."""
+    own = value.__dict__
+    leave = set(_FIELDS)
+    if not own["label"]:
+        leave.add("label")
+    if own["_op"] == _core.native_op(value):
+        leave.add("_op")
+    attributes = {name: item for name, item in own.items() if name not in leave}
+    for name in copyreg._slotnames(type(value)):  # type: ignore[attr-defined]
+        if hasattr(value, name):
+            attributes[name] = getattr(value, name)
+    rule = _core.assigned_rule(value)
+    if rule is not None:
+        attributes["_backward"] = rule
+    return attributes
+
+
+def reduce_value(value: Value, protocol: int = 4) -> tuple[Any, ...] | str:
+    """`Value.__reduce_ex__`."""
+    if type(value).__reduce__ is not object.__reduce__:
+        return value.__reduce__()
+    if not value._children and not value._op:
+        return _new, (type(value),), (None, value.data, value.grad, _attributes(value))
+    place = _core.find_exported(value)
+    if place is None:
+        graph = Graph.of(value)
+        place = _core.find_exported(value)
+        assert place is not None
+    else:
+        graph = _exported[id(place[0])]
+    return _new, (type(value),), (graph, place[1], None, _attributes(value))
+
+
+def restore_value(value: Value, state: tuple[Any, ...]) -> None:
+    """`Value.__setstate__`."""
+    try:
+        graph, place, grad, attributes = state
+    except (TypeError, ValueError):
+        raise ValueError(f"damaged Value: its state should have four parts, not {state!r:.200}") from None
+    if graph is None:
+        value.data, value.grad = place, grad
+    elif isinstance(graph, Graph) and isinstance(place, int) and place >= 0:
+        graph.adopt(value, place)
+    else:
+        raise ValueError(f"damaged Value: no graph with a place in it, but {graph!r:.100} and {place!r:.100}")
+    for name, item in attributes.items():
+        setattr(value, name, item)
+
+
+def copy_value(value: Value) -> Value:
+    """`Value.__copy__`: a new node over the same operands."""
+    new = _new(type(value))
+    _core.clone(value).adopt(new, 0)
+    for name, item in _attributes(value).items():
+        setattr(new, name, item)
+    return new
