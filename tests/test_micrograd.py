@@ -10,7 +10,6 @@ import micrograd.engine
 import micrograd.nn
 import numpy as np
 import pytest
-
 import tapegrad
 import tapegrad.micrograd.engine
 import tapegrad.micrograd.nn
@@ -335,8 +334,11 @@ def test_zero_grad_sets_whole_zeros() -> None:
             p.grad += 0.5
         model.zero_grad()
         assert [(p.grad, type(p.grad)) for p in model.parameters()] == [(0, int)] * 9
-        shared = type("Shared", (module.Module,), {"parameters": lambda self, v=engine_.Value(1): (v,)})()
+        alone = engine_.Value(1)
+        alone.grad = 2.5
+        shared = type("Shared", (module.Module,), {"parameters": lambda self, alone=alone: (alone,)})()
         assert shared.zero_grad() is None
+        assert alone.grad == 0
         assert module.Module().zero_grad() is None
         assert module.Module().parameters() == []
 
