@@ -22,9 +22,10 @@ from typing import Any
 import micrograd.engine
 import numpy as np
 import pytest
-import tapegrad
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+
+import tapegrad
 from tapegrad.micrograd import engine
 
 NUMBER = "data is an int or a float of Python's own: bool, Fraction, float32 and a Value are converted"
@@ -37,6 +38,9 @@ READS = "conversion, order, formatting and truth read data"
 LIMIT = "a derivative at a pole is its limit, infinite or 0, where Python's ** raises"
 DEEP = "graphs of any depth are swept"
 PICKLES = "Values pickle"
+OPERANDS = (
+    "a sweep follows a node's operands; emptying the set _prev prunes nothing, and assigning it makes other operands"
+)
 
 LEDGER: list[tuple[str, ...]] = [
     ("Value(3)", "Value(data=3, grad=0)"),
@@ -292,6 +296,14 @@ LEDGER: list[tuple[str, ...]] = [
     ("math.fsum([Value(1), Value(2)])", "TypeError", "3.0", READS),
     ("math.prod([Value(2), Value(3)])", "Value(data=6, grad=0)"),
     ("statistics.mean([Value(1), Value(2)])", "TypeError"),
+    ("changed_prev(Value, lambda b, c: c._prev.clear())", "(0, 4, 1)", "(12, 4, 1)", OPERANDS),
+    ("changed_prev(Value, lambda b, c: b._prev.clear())", "(12, 4, 1)"),
+    ("changed_prev(Value, lambda b, c: setattr(c, '_prev', set()))", "(0, 4, 1)", "(0, 0, 1)", OPERANDS),
+    ("changed_prev(Value, lambda b, c: setattr(c, '_prev', set(c._prev)))", "(12, 4, 1)"),
+    ("changed_prev(Value, lambda b, c: setattr(c, '_prev', tuple(c._prev)))", "(12, 4, 1)"),
+    ("changed_prev(Value, lambda b, c: setattr(c, '_backward', lambda: None))", "(0, 0, 1)"),
+    ("changed_prev(Value, lambda b, c: c.__init__(5))", "(0, 0, 1)"),
+    ("changed_prev(Value, lambda b, c: setattr(c, '_op', 'x'))", "(12, 4, 1)"),
 ]
 
 
@@ -302,11 +314,22 @@ def chain(Value: Any, n: int) -> Any:
     return v
 
 
+def changed_prev(Value: Any, change: Any) -> tuple[Any, ...]:
+    """Return the gradients of a, b = a * 3 and c = b * 4 after something was done to the graph and c was swept."""
+    a = Value(2)
+    b = a * 3
+    c = b * 4
+    change(b, c)
+    c.backward()
+    return a.grad, b.grad, c.grad
+
+
 def outcome(expression: str, module: ModuleType) -> str:
     """Return the repr of what an expression gives, with sets in order, or the name of the exception that it raises."""
     names = {
         "Value": module.Value,
         "chain": functools.partial(chain, module.Value),
+        "changed_prev": changed_prev,
         "copy": copy,
         "functools": functools,
         "math": math,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 import tapegrad
 from tapegrad import live_nodes
 from tapegrad.micrograd import engine, nn

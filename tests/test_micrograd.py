@@ -10,6 +10,7 @@ import micrograd.engine
 import micrograd.nn
 import numpy as np
 import pytest
+
 import tapegrad
 import tapegrad.micrograd.engine
 import tapegrad.micrograd.nn

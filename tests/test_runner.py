@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from tapegrad import runner
 
 RUN = [sys.executable, "-c", "import sys; from tapegrad.runner import main; sys.exit(main(sys.argv[1:]))"]

@@ -16,13 +16,11 @@ import random
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from tapegrad import Value
-
-    Vector = list[Value]
-    Matrix = list[Vector]
+Value: TypeAlias = Any  # of whichever engine was chosen
+Vector: TypeAlias = list[Value]
+Matrix: TypeAlias = list[Vector]
 
 WORDS = """
 acorn adder agate alder almond amber anchor ant apple apricot ash aspen aster avocado azalea badger balsam bamboo barley

@@ -62,6 +62,8 @@ class Neuron(Module):
         return f"{'ReLU' if self.nonlin else 'Linear'}Neuron({len(self.w)})"
 
 
+# What the core stands in for: this very class, with this very call.
+_Neuron = Neuron
 _neuron_call = Neuron.__call__
 
 
@@ -79,16 +81,12 @@ class Layer(Module):
 
     def __call__(self, x: Iterable[Any]) -> Any:
         """Return the neurons' activations: a list of Values, or the one Value of a single neuron."""
-        neurons = self.neurons
         out = None
-        # Neurons of a subclass, with a patched call or of both kinds are asked one by one.  So are all of them where x
-        # is an iterator: the first one uses it up, as it does in micrograd.
-        if neurons and not hasattr(x, "__next__") and all(type(n).__call__ is _neuron_call for n in neurons):
-            kinds = {bool(n.nonlin) for n in neurons}
-            if len(kinds) == 1:
-                out = _core.layer([n.w for n in neurons], [n.b for n in neurons], x, "relu" if kinds.pop() else "")
+        # An iterator is used up by the first neuron, as in micrograd; a Neuron whose call was replaced gets that call.
+        if not hasattr(x, "__next__") and _Neuron.__call__ is _neuron_call:
+            out = _core.layer(self.neurons, x, _Neuron, "relu", "nonlin")
         if out is None:
-            out = [n(x) for n in neurons]
+            out = [n(x) for n in self.neurons]
         return out[0] if len(out) == 1 else out
 
     def parameters(self) -> list[Value]:
