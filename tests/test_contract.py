@@ -1,7 +1,7 @@
 """The ledger of behaviours: what pure-Python micrograd does and what tapegrad does, each run; and random programs
 over both.
 
-A row of the ledger is an expression with its result, as text, on micrograd 0.1.0.  Where ours differs the row goes on
+A row of the ledger is an expression with its result, as text, on micrograd 0.1.0. Where ours differs the row goes on
 with our result and the reason, which is one of those that the README lists as deviations.
 """
 

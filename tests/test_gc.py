@@ -48,7 +48,7 @@ def exp(x: Any, Value: Any) -> Any:
     return out
 
 
-# Ways to make a cycle.  Each takes the class and a canary to be reached from the cycle, and drops all references.
+# Ways to make a cycle. Each takes the class and a canary to be reached from the cycle, and drops all references.
 
 
 def rule_captures_output(Value: Any, canary: Any) -> None:

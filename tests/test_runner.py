@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tapegrad import runner
+from tapegrad import runner, serving
 
 RUN = [sys.executable, "-c", "import sys; from tapegrad.runner import main; sys.exit(main(sys.argv[1:]))"]
 
@@ -469,6 +469,15 @@ def test_a_micrograd_folder_beside_the_script_gives_way_but_lends_its_extra_modu
     assert stdout.splitlines()[1:] == ["Value(data=0.0, grad=6.0)"]
 
 
+def test_the_finder_needs_no_published_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = serving.MicrogradFinder()
+    monkeypatch.setattr(sys, "path", [])
+    spec = finder.find_spec("micrograd", None)
+    assert spec is not None
+    assert spec.submodule_search_locations == [serving.FOLDER]
+    assert finder.find_spec("micrograds", None) is finder.find_spec("numpy", None) is None
+
+
 def test_a_single_file_of_that_name_is_another_module_and_stays(tmp_path: Path) -> None:
     write(tmp_path / "micrograd.py", "class Value:\n    pass\n")
     write(tmp_path / "program.py", "from micrograd import Value\nprint(Value.__module__)\n")
@@ -661,11 +670,11 @@ def test_serving_can_be_switched_on_and_off() -> None:
     code = """
 import micrograd.engine
 published = micrograd.engine
-from tapegrad import runner
+from tapegrad import runner, serving
 runner.serve_micrograd()
 runner.serve_micrograd()
 import sys
-assert sum(isinstance(f, runner.MicrogradFinder) for f in sys.meta_path) == 1
+assert sum(type(f).__name__ == 'MicrogradFinder' for f in sys.meta_path) == 1
 import micrograd.engine
 assert micrograd.engine is not published
 runner.stop_serving_micrograd()

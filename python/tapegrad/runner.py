@@ -1,7 +1,7 @@
 """Runs micrograd programs unchanged: `tapegrad run`, the same for notebooks, and the hook behind both.
 
 A program that runs here sees what `python` would show it: its own `__main__`, `sys.argv` and `sys.path[0]`, exit
-codes, and tracebacks that begin at its own first frame.  The one difference is that `micrograd` is always tapegrad's,
+codes, and tracebacks that begin at its own first frame. The one difference is that `micrograd` is always tapegrad's,
 also where the published package is installed or a folder of that name lies beside the script, and in worker processes
 of multiprocessing.
 """
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import builtins
-import importlib.abc
 import importlib.machinery
-import importlib.util
 import io
 import os
 import pkgutil
@@ -23,112 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-_SERVED = "micrograd"
-_ENGINE = _SERVED + ".engine"
-_PACKAGE_ROOT = os.path.dirname(os.path.abspath(__file__))
-_FOLDER = os.path.join(_PACKAGE_ROOT, _SERVED)
-_OUR_FILES = (__file__, _FOLDER + os.sep)
+from tapegrad.serving import FOLDER, is_serving, serve_micrograd, stop_serving_micrograd, take_modules
 
+__all__ = ["add_parser", "main", "run", "run_module", "serve_micrograd", "stop_serving_micrograd"]
 
-class MicrogradFinder(importlib.abc.MetaPathFinder):
-    """Finds `micrograd` in tapegrad's own package and nothing else.
-
-    The package is loaded under the name `micrograd`, so classes show and pickle as `micrograd.engine.Value` and so
-    on.  The folders of a `micrograd` that `sys.path` holds stay on the package's search path, behind ours: a fork's
-    extra submodules are still found, and get our `engine` when they import it.  A single file `micrograd.py` is some
-    other module, with classes that we do not know: it is left alone.
-    """
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: types.ModuleType | None = None,
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname == _ENGINE and path and path[0] == _FOLDER:
-            file = os.path.join(_FOLDER, "engine.py")
-            return importlib.util.spec_from_file_location(_ENGINE, file, loader=_EngineLoader(_ENGINE, file))
-        if fullname != _SERVED:
-            return None
-        theirs = importlib.machinery.PathFinder.find_spec(_SERVED)
-        if theirs is None:
-            return importlib.machinery.PathFinder.find_spec(_SERVED, [_PACKAGE_ROOT])
-        if theirs.submodule_search_locations is None:
-            return None
-        ours = importlib.machinery.PathFinder.find_spec(_SERVED, [_PACKAGE_ROOT])
-        if ours is not None and ours.submodule_search_locations is not None:
-            ours.submodule_search_locations.extend(theirs.submodule_search_locations)
-        return ours
-
-
-class _EngineLoader(importlib.machinery.SourceFileLoader):
-    """Loads the served engine once and afterwards gives out the same module, its `Value` as it was before any patch.
-
-    A process has room for a few dialects only, so a notebook that runs scripts all day must not make one a run.
-    """
-
-    _loaded: types.ModuleType | None = None
-    _untouched: dict[str, Any]
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
-        return self._loaded
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        if module is not self._loaded:
-            super().exec_module(module)
-            type(self)._loaded, type(self)._untouched = module, dict(vars(module.Value))
-            return
-        for name in vars(module.Value).keys() - self._untouched.keys():
-            delattr(module.Value, name)
-        for name, attribute in self._untouched.items():
-            if vars(module.Value).get(name) is not attribute:
-                setattr(module.Value, name, attribute)
-
-
-class _ServeOnArrival:
-    """Travels to a worker process of multiprocessing and serves micrograd there as soon as it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return serve_micrograd, ()
-
-
-def serve_micrograd() -> None:
-    """Serve every later `import micrograd` of this process from tapegrad, until `stop_serving_micrograd`.
-
-    Worker processes that multiprocessing starts get the same.  A published micrograd that was imported before is
-    forgotten by `sys.modules`; names already bound to its classes keep them.  Calling this twice changes nothing.
-    """
-    if any(isinstance(finder, MicrogradFinder) for finder in sys.meta_path):
-        return
-    _take_modules()
-    sys.meta_path.insert(0, MicrogradFinder())
-    # A spawned worker imports the program's __main__ before it looks at its task, so the hook must reach it earlier:
-    # it rides in the preparation data, which the worker unpickles first and whose unknown keys it ignores.
-    from multiprocessing import spawn
-
-    if not hasattr(spawn.get_preparation_data, "__wrapped__"):
-        original = spawn.get_preparation_data
-
-        def get_preparation_data(name: str) -> dict[str, Any]:
-            data = original(name)
-            if any(isinstance(finder, MicrogradFinder) for finder in sys.meta_path):
-                data["serve_micrograd"] = _ServeOnArrival()
-            return data
-
-        get_preparation_data.__wrapped__ = original  # type: ignore[attr-defined]
-        spawn.get_preparation_data = get_preparation_data
-
-
-def stop_serving_micrograd() -> None:
-    """Undo `serve_micrograd`: the next `import micrograd` finds the published package, if it is installed."""
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, MicrogradFinder)]
-    _take_modules()
-
-
-def _take_modules() -> dict[str, types.ModuleType]:
-    """Remove micrograd and its submodules from `sys.modules` and return them."""
-    names = [name for name in sys.modules if name == _SERVED or name.startswith(_SERVED + ".")]
-    return {name: sys.modules.pop(name) for name in names}
+_OUR_FILES = (__file__, FOLDER + os.sep)
 
 
 def run(script: str | os.PathLike[str], *args: str) -> dict[str, Any]:
@@ -139,7 +36,7 @@ def run(script: str | os.PathLike[str], *args: str) -> dict[str, Any]:
         *args: the script's own arguments, its `sys.argv[1:]`.
 
     While it runs, `sys.argv`, `sys.path`, `sys.modules["__main__"]` and the import of micrograd are the script's; all
-    are put back afterwards, so a `micrograd` that the caller imported before is still the same.  A script that ends
+    are put back afterwards, so a `micrograd` that the caller imported before is still the same. A script that ends
     by `sys.exit()` or `sys.exit(0)` returns normally.
 
     Raises:
@@ -190,8 +87,8 @@ def _check_arguments(args: Sequence[object]) -> None:
 def _restored() -> Iterator[None]:
     """Put back what a run changes: arguments, search path, `__main__`, the hook and the micrograd modules."""
     argv, path, main = sys.argv, sys.path[:], sys.modules.get("__main__")
-    served = any(isinstance(finder, MicrogradFinder) for finder in sys.meta_path)
-    modules = {} if served else _take_modules()
+    served = is_serving()
+    modules = {} if served else take_modules()
     try:
         yield
     finally:
@@ -284,7 +181,7 @@ def main(argv: Sequence[str]) -> int:
     exception.
 
     An exception of the program propagates to the interpreter, which prints it by `sys.excepthook` without our frames
-    and sets the exit code as it does for `python`: 1, what `sys.exit` was given, or the interrupt signal.  The
+    and sets the exit code as it does for `python`: 1, what `sys.exit` was given, or the interrupt signal. The
     process belongs to the program from here on; nothing is put back.
     """
     args = list(argv)

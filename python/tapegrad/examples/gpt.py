@@ -1,8 +1,8 @@
 """A character GPT of one layer, in plain Python over Value: it learns a list of words and then makes up its own.
 
 Every number of the network is a Value, and every multiplication of every matrix product is a Python operation: nothing
-here knows of arrays.  With the built-in words there are 27 tokens and 4,192 parameters, and a step makes about 60,000
-nodes.  `--engine reference` runs the same file on tapegrad's pure-Python Value and prints the same losses.
+here knows of arrays. With the built-in words there are 27 tokens and 4,192 parameters, and a step makes about 60,000
+nodes. `--engine reference` runs the same file on tapegrad's pure-Python Value and prints the same losses.
 
     python -m tapegrad.examples.gpt --steps 500
 """
@@ -66,7 +66,7 @@ class GPT:
     """Token and position embeddings, one block of attention and feed-forward layer, and a linear output.
 
     Normalisation is by root mean square, without learnt gains; there are no biases; the feed-forward layer is four
-    times as wide and uses ReLU.  Vaswani et al., "Attention is all you need" (2017); Zhang and Sennrich, "Root mean
+    times as wide and uses ReLU. Vaswani et al., "Attention is all you need" (2017); Zhang and Sennrich, "Root mean
     square layer normalization" (2019).
 
     Args:

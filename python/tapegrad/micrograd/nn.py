@@ -1,7 +1,7 @@
 """The published package's layers: ReLU neurons, a linear last layer, zero biases, and micrograd's reprs and random
 draws.
 
-A forward call is one call into the core for each layer.  It builds the very graph that a Python operation per node
+A forward call is one call into the core for each layer. It builds the very graph that a Python operation per node
 builds; where a program has changed what those operations do, the core declines (returns None) and the Python code
 below runs.
 """
@@ -36,7 +36,7 @@ class Neuron(Module):
     """A weighted sum of its inputs and a bias, through ReLU unless `nonlin` is false.
 
     Args:
-        nin: number of inputs.  The weights are drawn from `random.uniform(-1, 1)` in order; the bias starts at 0.
+        nin: number of inputs. The weights are drawn from `random.uniform(-1, 1)` in order; the bias starts at 0.
         nonlin: whether the sum goes through ReLU.
     """
 
