@@ -21,3 +21,4 @@ else:
         return f"Value(data={self.data}, grad={self.grad})"
 
     Value.__repr__ = _repr
+    Value._record_fields = ("data", "grad")  # what a drawing shows of a node
