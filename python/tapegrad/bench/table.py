@@ -23,6 +23,8 @@ def sections(workload: WorkloadResult) -> list[tuple[str, list[list[str]]]]:
     measured = [(case, [row for row in case.rows if row.seconds]) for case in workload.cases]
     measured = [(case, rows) for case, rows in measured if rows]
     with_bytes = _has_bytes(workload)
+    if not measured:
+        return []
     if all(row.engine == BASELINE for case in workload.cases for row in case.rows):
         return [("", [_line(title(case), row, case, with_bytes) for case, rows in measured for row in rows])]
     return [(title(case), [_line(row.engine, row, case, with_bytes) for row in rows]) for case, rows in measured]
