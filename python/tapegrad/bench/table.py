@@ -102,5 +102,6 @@ def number(x: float) -> str:
         return NOTHING
     if x == 0:
         return "0"
+    x = float(f"{x:.3g}")  # 9.996 is 10.0
     decimals = max(0, 2 - math.floor(math.log10(abs(x))))
     return f"{x:,.{decimals}f}"
