@@ -96,9 +96,12 @@ def _curves(ax: Any, workload: WorkloadResult) -> None:
     for i, (engine, line) in enumerate(points.items()):
         ax.plot(*zip(*line, strict=True), marker="o", markersize=3, label=engine, color=LINES[i % len(LINES)])
     ax.set_xscale("log")
-    ax.set_yscale("log")
     times = [time for line in points.values() for _, time in line]
-    ax.set_ylim(min(times) / 2, max(times) * 2)
+    if max(times) > 10 * min(times):
+        ax.set_yscale("log")
+        ax.set_ylim(min(times) / 2, max(times) * 2)
+    else:
+        ax.set_ylim(0, max(times) * 1.2)
     ax.set_xlabel("nodes in the graph", fontsize=8)
     ax.set_ylabel(f"ns per {workload.unit}", fontsize=8)
     ax.tick_params(labelsize=7)

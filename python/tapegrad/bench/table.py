@@ -62,12 +62,16 @@ def ratio_to_baseline(row: Row, case: CaseResult) -> str:
 def remarks(workload: WorkloadResult, threads: int) -> list[str]:
     """What a reader has to know beyond the figures: who did less, who used more threads, who failed and why."""
     found = []
+    skipping: set[str] = set()  # cases go from small to large: who skips one skips the next
     for case in workload.cases:
         for row in case.rows:
             if row.status == "unequal":
                 found.append(f"NOT EQUAL, {case.label}: {row.message}")
             elif not row.seconds:
-                found.append(f"{row.engine} {row.status}, {case.label}: {row.message or 'interrupted'}")
+                if row.status != "skipped" or row.engine not in skipping:
+                    found.append(f"{row.engine} {row.status}, {case.label}: {row.message or 'interrupted'}")
+                if row.status == "skipped":
+                    skipping.add(row.engine)
                 continue
             if row.size != case.size:
                 found.append(f"{row.engine} did {row.size:,} of the {case.label}; its time per step is for these")
