@@ -8,7 +8,7 @@ from tapegrad.bench.engines import BASELINE
 from tapegrad.bench.machine import one_line
 from tapegrad.bench.results import CaseResult, Report, WorkloadResult
 from tapegrad.bench.stats import per_unit, summarise
-from tapegrad.bench.table import number
+from tapegrad.bench.table import headline, number
 
 # Colour-blind-safe qualitative colours (Okabe and Ito, 2008); tapegrad stands out, peers share one.
 OURS, PEER, LINES = (
@@ -29,7 +29,7 @@ def draw(report: Report, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    bars = [(w, c) for w in report.workloads if w.name != "size" for c in _last(w)]
+    bars = [(w, c) for w in report.workloads if w.name != "size" for c in headline(w)]
     curves = [w for w in report.workloads if len(_sizes(w)) > 1]
     panels = len(bars) + len(curves)
     if not panels:
@@ -50,12 +50,6 @@ def draw(report: Report, path: Path) -> None:
 
 def _measured(case: CaseResult) -> int:
     return sum(bool(row.seconds) for row in case.rows)
-
-
-def _last(workload: WorkloadResult) -> list[CaseResult]:
-    """The largest whole case among those that most engines were measured on."""
-    whole = [case for case in workload.cases if case.part == "whole" and _measured(case)]
-    return [max(whole, key=lambda case: (_measured(case), case.size))] if whole else []
 
 
 def _sizes(workload: WorkloadResult) -> list[CaseResult]:

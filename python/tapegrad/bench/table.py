@@ -10,6 +10,8 @@ from tapegrad.bench.stats import cores_used, per_unit, ratio, summarise
 NOTHING = "-"
 #: More processor time than this per wall time is more than one thread.
 ONE_THREAD = 1.3
+#: What part of the engines are most of them.
+MOST = 0.75
 
 
 def header(workload: WorkloadResult) -> list[str]:
@@ -33,6 +35,16 @@ def sections(workload: WorkloadResult) -> list[tuple[str, list[list[str]]]]:
 def title(case: CaseResult) -> str:
     """The case's label, with the number of nodes unless that is what the label says."""
     return f"{case.label}, {case.nodes:,} nodes" if case.nodes and "nodes" not in case.label else case.label
+
+
+def headline(workload: WorkloadResult) -> list[CaseResult]:
+    """The cases to show where room is short: the largest that most engines did, or all where tapegrad is alone."""
+    measured = [(case, {row.engine for row in case.rows if row.seconds}) for case in workload.cases]
+    measured = [(case, engines) for case, engines in measured if engines]
+    if all(engines == {BASELINE} for _, engines in measured):
+        return [case for case, _ in measured]
+    most = max(len(engines) for _, engines in measured)
+    return [case for case, engines in measured if len(engines) >= MOST * most][-1:]
 
 
 def _has_bytes(workload: WorkloadResult) -> bool:
