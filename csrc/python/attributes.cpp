@@ -10,7 +10,7 @@ namespace tapegrad::python {
 
 namespace {
 
-PyObject *str_label, *str_op, *str_prev, *str_class, *str_empty;
+PyObject *str_data, *str_grad, *str_label, *str_op, *str_prev, *str_class, *str_empty;
 
 // Labels of custom operations, kept for ever: a program has few of them, and nodes store a number.
 PyObject* label_list;
@@ -223,6 +223,8 @@ int set_dict(PyObject* self, PyObject* value, void*) {
 }  // namespace
 
 bool init_attributes() {
+  str_data = PyUnicode_InternFromString("data");
+  str_grad = PyUnicode_InternFromString("grad");
   str_label = PyUnicode_InternFromString("label");
   str_op = PyUnicode_InternFromString("_op");
   str_prev = PyUnicode_InternFromString("_prev");
@@ -230,7 +232,7 @@ bool init_attributes() {
   str_empty = PyUnicode_InternFromString("");
   label_list = PyList_New(0);
   label_index = PyDict_New();
-  return str_label && str_op && str_prev && str_class && str_empty && label_list && label_index &&
+  return str_data && str_grad && str_label && str_op && str_prev && str_class && str_empty && label_list && label_index &&
          intern_label(str_empty) == 0;
 }
 
@@ -278,6 +280,28 @@ PyObject* op_label(Node* n) {
 
 namespace {
 
+PyObject *native_data, *native_grad;  // the class's own descriptors
+
+// Whether data and grad are what they were when the module was loaded. A class's version tag changes with its attributes, so looking
+// them up once for each tag is enough.
+bool fields_are_native(PyTypeObject* type) {
+  static PyTypeObject* checked;
+  static unsigned int tag;
+  if (type == checked && tag && type->tp_version_tag == tag) [[likely]]
+    return true;
+  PyObject* data = PyObject_GetAttr(reinterpret_cast<PyObject*>(type), str_data);
+  PyObject* grad = data ? PyObject_GetAttr(reinterpret_cast<PyObject*>(type), str_grad) : nullptr;
+  const bool native = data == native_data && grad == native_grad;
+  if (!grad) PyErr_Clear();
+  Py_XDECREF(data);
+  Py_XDECREF(grad);
+  if (native) {
+    checked = type;
+    tag = type->tp_version_tag;
+  }
+  return native;
+}
+
 // Plain instances own no reference to their type, others do, and Python counts as if all did.
 int set_class(PyObject* self, PyObject* name, PyObject* value) {
   PyTypeObject* before = Py_TYPE(self);
@@ -297,9 +321,18 @@ int set_class(PyObject* self, PyObject* name, PyObject* value) {
 
 }  // namespace
 
-// Attributes take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
+bool remember_native_fields() {
+  native_data = PyObject_GetAttr(reinterpret_cast<PyObject*>(value_type()), str_data);
+  native_grad = PyObject_GetAttr(reinterpret_cast<PyObject*>(value_type()), str_grad);
+  return native_data && native_grad;
+}
+
+// Other attributes than data and grad take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
 int value_setattro(PyObject* self, PyObject* name, PyObject* value) {
-  if (PyUnicode_Check(name) && PyUnicode_Compare(name, str_class) == 0) return set_class(self, name, value);
+  if ((name == str_data || name == str_grad) && value && is_plain(self) && fields_are_native(Py_TYPE(self)))
+    return name == str_data ? set_data(self, value, nullptr) : set_grad(self, value, nullptr);
+  if (name == str_class || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, str_class) == 0))
+    return set_class(self, name, value);
   if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
   ValueObject* v = as_value(self);
   if (v->dict) {

@@ -149,6 +149,7 @@ extern PyGetSetDef value_getset[];                                          // a
 PyObject* value_repr(PyObject* self);                                       // attributes.cpp
 int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
 bool init_attributes();
+bool remember_native_fields();                                              // attributes.cpp
 PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
 PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
 bool remember_native_methods();                                             // operators.cpp
