@@ -1,4 +1,4 @@
-"""Shared by all tests: what the imports left behind is kept out of the collector's sight, so that gc.collect() is quick."""
+"""Shared by all tests: what imports left behind is kept out of the collector's sight, so that collections are quick."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import pytest
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Modules, classes and the tests themselves live to the end; walking them in every collection would cost minutes."""
+    """Modules, classes and the tests live to the end anyway; walking them in every collection would cost minutes."""
     gc.collect()
     gc.freeze()
