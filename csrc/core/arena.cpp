@@ -186,11 +186,11 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
   node->mark = operands ? kUnmarked : kLeafMark;
   hold(node);  // while handles let go, which may run code outside the core
   if (old.op == Op::custom) {
-    for (std::uint32_t i = 0; i < old.operands->count; ++i) unlink(old.operands->nodes()[i]);
+    for (std::uint32_t i = 0; i < old.operands->count; ++i) let_go(old.operands->nodes()[i]);
     std::free(old.operands);
   } else if (old.op > Op::custom) {
-    unlink(old.a);
-    if (kArity[static_cast<int>(old.op)] == 2) unlink(old.b);
+    let_go(old.a);
+    if (kArity[static_cast<int>(old.op)] == 2) let_go(old.b);
   }
   let_go(node);
   return true;

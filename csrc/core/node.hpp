@@ -39,7 +39,7 @@ inline constexpr Flags kDialectMask = 0x0F00;
 struct Node;
 
 // Operands of a custom node. local_grads holds `count` numbers, or is absent when a rule outside the core is used.
-struct Operands {
+struct alignas(8) Operands {
   std::uint32_t count;
   std::uint32_t label;  // index into a table of the caller's; 0 is the empty label
   bool has_local_grads;

@@ -233,6 +233,10 @@ bool init_attributes() {
          intern_label(str_empty) == 0;
 }
 
+int assign_label(PyObject* self, PyObject* label) {
+  return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
+}
+
 long intern_label(PyObject* text) {
   PyObject* known = PyDict_GetItemWithError(label_index, text);
   if (known) return PyLong_AsLong(known);

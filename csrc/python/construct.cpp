@@ -194,7 +194,7 @@ bool bind(ValueObject* self, const Parsed& parsed) {
 
 PyObject* set_label(PyObject* self, PyObject* label) {
   if (self && label && !(PyUnicode_CheckExact(label) && PyUnicode_GET_LENGTH(label) == 0) &&
-      PyObject_SetAttrString(self, "label", label) < 0)
+      assign_label(self, label) < 0)
     Py_CLEAR(self);
   return self;
 }
@@ -322,10 +322,11 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       {Py_tp_setattro, reinterpret_cast<void*>(value_setattro)},
       {Py_tp_repr, reinterpret_cast<void*>(value_repr)},
       {Py_tp_members, members},
-      {Py_tp_doc, const_cast<char*>("Value(data, children=(), op='', label='')\n--\n\n"
+      {Py_tp_doc, const_cast<char*>("Value(data, children=(), op='', label='', **names)\n--\n\n"
                                     "One number in a computation, and how it came about.\n\n"
                                     "data: a number. children: the Values it was computed from. op: the operation's name, or a\n"
-                                    "tuple of the derivatives by each child. label: a name for drawings.\n"
+                                    "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
+                                    "called _children, _op and local_grads.\n"
                                     "TypeError where an argument is of another kind.")},
   };
   if (dialect_count == 0) {

@@ -38,6 +38,7 @@ bool is_container(PyObject* o) {
 }  // namespace
 
 int read_number(PyObject* o, Number* out) {
+  if (read_plain_number(o, out)) return 1;
   if (PyFloat_Check(o)) {
     *out = {PyFloat_AS_DOUBLE(o), 0};
     return 1;

@@ -14,6 +14,21 @@ struct Number {
 // -1: error set. Containers are not numbers, even if they convert.
 int read_number(PyObject* o, Number* out);
 
+// The same for the two commonest kinds alone, exactly int and exactly float: false for all others, nothing set.
+inline bool read_plain_number(PyObject* o, Number* out) {
+  if (PyFloat_CheckExact(o)) {
+    *out = {PyFloat_AS_DOUBLE(o), 0};
+    return true;
+  }
+  if (!PyLong_CheckExact(o)) return false;
+  int overflow;
+  const long long whole = PyLong_AsLongLongAndOverflow(o, &overflow);
+  constexpr auto limit = static_cast<long long>(kMaxInt);
+  if (overflow || whole < -limit || whole > limit) return false;
+  *out = {static_cast<double>(whole), kDataInt};
+  return true;
+}
+
 // The same, but a TypeError naming `what` where it is not a number. False with an error set.
 bool require_number(PyObject* o, const char* what, Number* out);
 

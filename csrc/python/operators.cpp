@@ -93,7 +93,7 @@ inline PyNumberMethods* slots(PyObject* o) { return Py_TYPE(o)->tp_as_number; }
 
 // ---- add, multiply ---------------------------------------------------------------------------------------------------------------
 
-// Everything but two plain Values, or one with a Python float on its right.
+// Everything but a plain Value with another, or with a Python int or float, on its right.
 template <Op op>
 PyObject* commutative_slow(PyObject* l, PyObject* r, binaryfunc native, binaryfunc PyNumberMethods::*slot,
                            PyObject* (*generic)(PyObject*, PyObject*)) {
@@ -117,7 +117,8 @@ PyObject* value_add(PyObject* l, PyObject* r) {
   if (is_plain(l)) [[likely]] {
     if (is_plain(r)) [[likely]]
       return record_binary<Op::add>(node_of(l), node_of(r), Py_TYPE(l));
-    if (PyFloat_CheckExact(r)) return record_constant<Op::add>(node_of(l), {PyFloat_AS_DOUBLE(r), 0}, Py_TYPE(l));
+    Number number;
+    if (read_plain_number(r, &number)) return record_constant<Op::add>(node_of(l), number, Py_TYPE(l));
   }
   return commutative_slow<Op::add>(l, r, value_add, &PyNumberMethods::nb_add, PyNumber_Add);
 }
@@ -126,7 +127,8 @@ PyObject* value_multiply(PyObject* l, PyObject* r) {
   if (is_plain(l)) [[likely]] {
     if (is_plain(r)) [[likely]]
       return record_binary<Op::mul>(node_of(l), node_of(r), Py_TYPE(l));
-    if (PyFloat_CheckExact(r)) return record_constant<Op::mul>(node_of(l), {PyFloat_AS_DOUBLE(r), 0}, Py_TYPE(l));
+    Number number;
+    if (read_plain_number(r, &number)) return record_constant<Op::mul>(node_of(l), number, Py_TYPE(l));
   }
   return commutative_slow<Op::mul>(l, r, value_multiply, &PyNumberMethods::nb_multiply, PyNumber_Multiply);
 }
@@ -356,6 +358,7 @@ PyObject* value_power(PyObject* l, PyObject* r, PyObject* modulus) {
     return nullptr;
   }
   Number number;
+  if (is_plain(l) && read_plain_number(r, &number)) return record_powc(node_of(l), number, Py_TYPE(l));
   if (is_value(l)) {
     if (is_value(r)) return record_binary<Op::pow>(node_of(l), node_of(r), result_type(l));
     const int done = read_number(r, &number);

@@ -57,9 +57,10 @@ inline Flags inherited(Flags flags) {
   return static_cast<Flags>(own | ((~own & kFloatGrad) >> 5));
 }
 
-// Settles that a result is one that Python would hold as an int: a zero loses its sign. Past 2**53 it is a float here.
+// Settles that a result is one that Python would hold as an int: a zero loses its sign. From 2**53 on it may have been rounded, and
+// is a float here.
 inline Flags int_flag(double* z) {
-  if (!(*z <= kMaxInt && *z >= -kMaxInt)) return 0;
+  if (!(*z < kMaxInt && *z > -kMaxInt)) return 0;
   *z += 0.0;
   return kDataInt;
 }
@@ -145,6 +146,7 @@ bool set_children(PyObject* self, PyObject* children);                     // co
 int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
 extern PyGetSetDef value_getset[];                                          // attributes.cpp
 PyObject* value_repr(PyObject* self);                                       // attributes.cpp
+int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
 bool init_attributes();
 PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
 PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp

@@ -1,7 +1,7 @@
-"""Pickling and copying of Values: graphs are saved flat, so depth does not matter, and Values saved together keep their graph together.
+"""Pickling and copying of Values: graphs are saved flat, so depth does not matter, and shared parts stay shared.
 
-A Value is saved as an empty one of its type plus a state: data and grad for a leaf, a place in a `Graph` for any other. Objects are made
-before their states are read, so cycles through attributes work as they do for ordinary Python objects.
+A Value is saved as an empty one of its type plus a state: data and grad for a leaf, a place in a `Graph` for any
+other. Objects are made before their states are read, so cycles through attributes work as for ordinary objects.
 """
 
 from __future__ import annotations
