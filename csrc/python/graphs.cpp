@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/sweep.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace py = pybind11;
@@ -111,6 +112,7 @@ py::object steal(PyObject* o) {
 // handle, and nodes of graphs already exported.
 py::tuple export_graph(py::handle root) {
   if (!is_value(root.ptr())) throw py::type_error("export_graph() takes a Value");
+  if (refuse_while_recording("copying or pickling a Value")) throw py::error_already_set();
   const std::vector<Node*> newest_first = collect(node_of(root.ptr()), false);
   auto list = std::make_unique<NodeList>();
   std::unordered_map<Node*, std::int64_t> index;
@@ -295,6 +297,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
 // A new node over the same operands, with the same data and grad, alone in a list.
 std::unique_ptr<NodeList> clone(py::handle value) {
   if (!is_value(value.ptr())) throw py::type_error("clone() takes a Value");
+  if (refuse_while_recording("copying a Value")) throw py::error_already_set();
   Node* n = node_of(value.ptr());
   const Flags base = n->flags & (kSavedFlags | kDialectMask | kFloatGrad);
   Node* copy = nullptr;

@@ -51,6 +51,13 @@ PyObject* observe(const char* method, PyObject* value) {
   return seen;
 }
 
+PyObject* observe_construction(PyObject* data, PyObject* children, PyObject* local_grads) {
+  PyObject* who = Py_NewRef(thread_observer());
+  PyObject* made = PyObject_CallMethod(who, "construct", "OOO", data, children ? children : Py_None, local_grads ? local_grads : Py_None);
+  Py_DECREF(who);
+  return made;
+}
+
 bool refuse_while_recording(const char* what) {
   if (!observer()) return false;
   PyErr_Format(PyExc_TypeError,

@@ -17,6 +17,10 @@ inline PyObject* observer() { return recordings ? thread_observer() : nullptr; }
 // observer.method(value): what Python sees instead of the value's number. New reference.
 PyObject* observe(const char* method, PyObject* value);
 
+// observer.construct(data, children, local_grads): the Value that stands for Value(data, children, local_grads) when some of the numbers
+// were looked up from Values; None when none was. New reference.
+PyObject* observe_construction(PyObject* data, PyObject* children, PyObject* local_grads);
+
 // True, with TypeError set, where this thread is recording: `what` cannot be done inside a compiled function.
 bool refuse_while_recording(const char* what);
 
