@@ -19,6 +19,7 @@ import graphviz
 import micrograd.engine
 import numpy as np
 import pytest
+
 import tapegrad
 from tapegrad import reference
 from tapegrad.drawing import DotNotFoundError, Drawing, draw_dot, format_number, save_svg, trace

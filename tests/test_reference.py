@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tapegrad.reference import MLP, Layer, Neuron, Value
 
 LECTURES = Path(__file__).resolve().parents[1] / ".." / "shared" / "lectures"
@@ -125,6 +126,7 @@ FUNCTIONS = [
     *[(name, x) for name in ("exp", "expm1", "tanh", "relu", "sigmoid", "sin", "cos", "abs", "softplus") for x in ANY],
     *[(name, x) for name in ("log", "log1p", "sqrt") for x in POSITIVE],
     ("sqrt", 0.0),
+    ("sqrt", -0.0),
     ("log1p", -0.5),
     ("tanh", 1000.0),
     ("tanh", -1000.0),
@@ -390,6 +392,7 @@ def test_operands_must_be_real_numbers(bad: Any) -> None:
         (lambda: Value(10.0) ** 400, OverflowError),
         (lambda: Value(-1.0).log(), ValueError),
         (lambda: Value(-8.0) ** (1 / 3), ValueError),
+        (lambda: Value(-8.0) ** 1000000.5, ValueError),
     ],
 )
 def test_errors_are_pythons(operate: Any, error: type[Exception]) -> None:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tapegrad.svg import Box, Picture, text_width
 
 TEXT = "{http://www.w3.org/2000/svg}text"

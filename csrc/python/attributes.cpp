@@ -11,7 +11,7 @@ namespace tapegrad::python {
 
 namespace {
 
-PyObject *str_label, *str_op, *str_prev, *str_empty;
+PyObject *str_label, *str_op, *str_prev, *str_class, *str_empty;
 
 // Labels of custom operations, kept for ever: a program has few of them, and nodes store a number.
 PyObject* label_list;
@@ -235,10 +235,11 @@ bool init_attributes() {
   str_label = PyUnicode_InternFromString("label");
   str_op = PyUnicode_InternFromString("_op");
   str_prev = PyUnicode_InternFromString("_prev");
+  str_class = PyUnicode_InternFromString("__class__");
   str_empty = PyUnicode_InternFromString("");
   label_list = PyList_New(0);
   label_index = PyDict_New();
-  return str_label && str_op && str_prev && str_empty && label_list && label_index &&
+  return str_label && str_op && str_prev && str_class && str_empty && label_list && label_index &&
          intern_label(str_empty) == 0;
 }
 
@@ -246,7 +247,9 @@ int assign_label(PyObject* self, PyObject* label) {
   return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
 }
 
-long intern_label(PyObject* text) {
+namespace {
+
+long intern_exact(PyObject* text) {
   PyObject* known = PyDict_GetItemWithError(label_index, text);
   if (known) return PyLong_AsLong(known);
   if (PyErr_Occurred()) return -1;
@@ -258,6 +261,16 @@ long intern_label(PyObject* text) {
   }
   Py_DECREF(number);
   return static_cast<long>(index);
+}
+
+}  // namespace
+
+long intern_label(PyObject* given) {
+  PyObject* text = PyUnicode_FromObject(given);  // of a subclass only the text: it may come with a __hash__ of its own
+  if (!text) return -1;
+  const long index = intern_exact(text);
+  Py_DECREF(text);
+  return index;
 }
 
 PyObject* label_text(std::uint32_t index) { return PyList_GET_ITEM(label_list, static_cast<Py_ssize_t>(index)); }
@@ -272,8 +285,30 @@ PyObject* op_label(Node* n) {
   return text;
 }
 
+namespace {
+
+// Plain instances own no reference to their type, others do, and Python counts as if all did.
+int set_class(PyObject* self, PyObject* name, PyObject* value) {
+  PyTypeObject* before = Py_TYPE(self);
+  const bool was_plain = is_plain(self);
+  if (was_plain) Py_INCREF(before);
+  if (PyObject_GenericSetAttr(self, name, value) < 0) {
+    if (was_plain) Py_DECREF(before);
+    return -1;
+  }
+  if (is_plain(self)) {
+    Py_DECREF(Py_TYPE(self));
+  } else {
+    settle_subclass(self);
+  }
+  return 0;
+}
+
+}  // namespace
+
 // Attributes take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
 int value_setattro(PyObject* self, PyObject* name, PyObject* value) {
+  if (PyUnicode_Check(name) && PyUnicode_Compare(name, str_class) == 0) return set_class(self, name, value);
   if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
   ValueObject* v = as_value(self);
   if (v->dict) {

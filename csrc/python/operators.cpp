@@ -315,7 +315,11 @@ PyObject* value_function(PyObject* self, PyObject*) {
 }
 
 PyObject* value_format(PyObject* self, PyObject* spec) {
-  if (PyUnicode_Check(spec) && PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
+  if (!PyUnicode_Check(spec)) {
+    PyErr_Format(PyExc_TypeError, "__format__() takes a str, not %.200s: %R", Py_TYPE(spec)->tp_name, spec);
+    return nullptr;
+  }
+  if (PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
   PyObject* number = PyObject_GetAttrString(self, "data");
   if (!number) return nullptr;
   PyObject* out = PyObject_Format(number, spec);

@@ -142,6 +142,7 @@ int value_clear(PyObject* self);                                            // h
 PyObject* value_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);  // construct.cpp
 int value_init(PyObject* self, PyObject* args, PyObject* kwargs);           // construct.cpp
 PyObject* value_vectorcall(PyObject* type, PyObject* const* args, std::size_t nargsf, PyObject* kwnames);
+void settle_subclass(PyObject* self);                                       // construct.cpp
 bool set_children(PyObject* self, PyObject* children);                     // construct.cpp
 int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
 extern PyGetSetDef value_getset[];                                          // attributes.cpp

@@ -64,10 +64,9 @@ def comparison(f: Callable[[Number, Number], bool]) -> Callable[..., bool]:
 
 
 def power(x: Number, y: Number) -> Number:
-    z = x**y
-    if isinstance(z, complex):
+    if -math.inf < x < 0 < y % 1:
         raise ValueError(f"{x} ** {y} is not a real number")
-    return z
+    return x**y
 
 
 def power_dx(x: Number, y: Number) -> Number:
@@ -157,7 +156,7 @@ class Value:
     expm1 = unary("expm1", math.expm1, lambda x, z: z + 1)
     log = unary("log", math.log, lambda x, z: 1 / x)
     log1p = unary("log1p", math.log1p, lambda x, z: 1 / (1 + x))
-    sqrt = unary("sqrt", math.sqrt, lambda x, z: 0.5 / z if z else math.inf)
+    sqrt = unary("sqrt", math.sqrt, lambda x, z: 0.5 / z if z else math.copysign(math.inf, z))
     sin = unary("sin", math.sin, lambda x, z: math.cos(x))
     cos = unary("cos", math.cos, lambda x, z: -math.sin(x))
 
