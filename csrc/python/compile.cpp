@@ -101,6 +101,77 @@ py::object run_backward(RunnableProgram& p, const Array& inputs) {
   return guard == -1 ? py::object(py::float_(value)) : outcome(guard);
 }
 
+// Arguments of a run over lanes: each an array and whether its first axis is that of the lanes. An array of shape (lanes, m) is m inputs.
+struct LaneArguments {
+  std::vector<Array> arrays;
+  std::vector<LaneInput> inputs;
+  std::size_t lanes;
+
+  LaneArguments(const RunnableProgram& p, const py::list& leaves, std::size_t lane_count) : lanes(lane_count) {
+    for (py::handle h : leaves) {
+      const auto leaf = py::cast<py::tuple>(h);
+      arrays.push_back(py::cast<Array>(leaf[0]));
+      const Array& array = arrays.back();
+      const bool batched = py::cast<bool>(leaf[1]);
+      const auto size = static_cast<std::size_t>(array.size());
+      if (batched && lanes && size % lanes) throw py::value_error("an array does not have one row a lane");
+      const std::size_t count = batched ? (lanes ? size / lanes : py::cast<std::size_t>(leaf[2])) : size;
+      for (std::size_t k = 0; k < count; ++k) inputs.push_back({array.data() + (lanes || !batched ? k : 0), batched ? count : 0});
+    }
+    if (inputs.size() != p.program().inputs)
+      throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers a lane, not " + std::to_string(inputs.size()));
+  }
+};
+
+py::object lane_outcome(const LaneOutcome& outcome) { return py::make_tuple(outcome.guard, outcome.failures, outcome.first); }
+
+py::object run_lanes(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads) {
+  const LaneArguments arguments(p, leaves, lanes);
+  const std::size_t count = p.program().outputs.size();
+  Array out({count, lanes});
+  std::vector<double*> rows;
+  for (std::size_t k = 0; k < count; ++k) rows.push_back(out.mutable_data() + k * lanes);
+  const LaneOutcome outcome = p.run_lanes(lanes, arguments.inputs, threads, rows.data());
+  return outcome.guard == -1 ? py::object(out) : lane_outcome(outcome);
+}
+
+py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads, const std::vector<bool>& wanted) {
+  require_one_output(p);
+  const LaneArguments arguments(p, leaves, lanes);
+  Array values(static_cast<py::ssize_t>(lanes));
+  py::list gradients;
+  std::vector<double*> to;
+  std::vector<std::size_t> strides;
+  for (std::size_t leaf = 0, input = 0; leaf < leaves.size(); ++leaf) {
+    const auto size = static_cast<std::size_t>(arguments.arrays[leaf].size());
+    const auto tuple = py::cast<py::tuple>(leaves[leaf]);
+    const std::size_t count = py::cast<bool>(tuple[1]) ? (lanes ? size / lanes : py::cast<std::size_t>(tuple[2])) : size;
+    Array gradient({lanes, count});
+    double* data = gradient.mutable_data();
+    std::fill(data, data + lanes * count, 0.0);
+    for (std::size_t k = 0; k < count; ++k, ++input) {
+      to.push_back(wanted.empty() || wanted[input] ? data + k : nullptr);
+      strides.push_back(count);
+    }
+    gradients.append(gradient);
+  }
+  const LaneOutcome outcome = p.run_lanes_gradients(lanes, arguments.inputs, threads, values.mutable_data(), to.data(), strides.data());
+  return outcome.guard == -1 ? py::object(py::make_tuple(values, gradients)) : lane_outcome(outcome);
+}
+
+py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads, double seed) {
+  require_one_output(p);
+  const LaneArguments arguments(p, leaves, lanes);
+  Array values(static_cast<py::ssize_t>(lanes));
+  bool failed;
+  const LaneOutcome outcome = p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);
+  if (failed) throw py::error_already_set();
+  if (outcome.guard != -1) return lane_outcome(outcome);
+  double total = 0.0;
+  for (std::size_t i = 0; i < lanes; ++i) total += values.data()[i];
+  return py::float_(total * seed);
+}
+
 py::list guards_of(const RunnableProgram& p) {
   constexpr const char* kKinds[] = {"truth", "whole", "exact"};
   py::list out;
@@ -175,6 +246,12 @@ void register_programs(py::module_& m) {
       .def("run_gradients", &run_gradients, py::arg("inputs"), py::arg("wanted"),
            "(value, gradients by the inputs), or the index of a guard. wanted: which inputs, [] for all.")
       .def("run_backward", &run_backward, py::arg("inputs"), "The value; adds into the parameters' grads. Or the index of a guard.")
+      .def("run_lanes", &run_lanes, py::arg("leaves"), py::arg("lanes"), py::arg("threads"),
+           "Outputs of shape (outputs, lanes), or (guard, lanes in which it fails, first of them). leaves: (array, batched, inputs).")
+      .def("run_lanes_gradients", &run_lanes_gradients, py::arg("leaves"), py::arg("lanes"), py::arg("threads"), py::arg("wanted"),
+           "(values, one gradient array of shape (lanes, inputs) a leaf), or the outcome of a guard.")
+      .def("run_lanes_backward", &run_lanes_backward, py::arg("leaves"), py::arg("lanes"), py::arg("threads"), py::arg("seed"),
+           "seed times the sum of the values; adds seed times the gradients into the parameters. Or the outcome of a guard.")
       .def_property_readonly("text", [](const RunnableProgram& p) { return p.program().text(); }, "The program as recorded.")
       .def_property_readonly("simplified", [](const RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
       .def_property_readonly("inputs", [](const RunnableProgram& p) { return p.program().inputs; })
@@ -219,7 +296,7 @@ void register_programs(py::module_& m) {
   }, py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name : {"first-writer stores", "slot sharing", "fused products"}) passes.append(name);
+  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products"}) passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }
 

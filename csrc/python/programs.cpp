@@ -183,12 +183,160 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
     }
     return -1;
   }
-  // A parameter with operands of its own passes its gradient on to them: an ordinary sweep from above the parameters does it.
-  PyObject* top = show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), g, 0, 0.0, 0), value_type(), kTracked);
+  return add_gradients(g) ? -1 : -2;
+}
+
+// A parameter with operands of its own passes its gradient on to them: an ordinary sweep from above the parameters does it.
+bool RunnableProgram::add_gradients(const double* gradients) {
+  if (params_.empty()) return true;
+  PyObject* top = show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+                       value_type(), kTracked);
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
-  return done ? -1 : -2;
+  return done != nullptr;
+}
+
+// ---- lanes ----------------------------------------------------------------------------------------------------------------------------
+
+LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off)
+    : split(std::move(s)),
+      uniform_draft(simplify(split.uniform, false, off, nullptr)),
+      lanes_draft(simplify(split.lanes, false, off, nullptr)),
+      uniform(lower(uniform_draft, [&] {
+        Lowering own = how;
+        own.input_gradients.clear();
+        own.forward_only = !how.param_gradients;
+        return own;
+      }())),
+      uniform_code(uniform),
+      lanes(lower(lanes_draft, how)),
+      steps(split.lanes.code.size()) {}
+
+LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted) {
+  std::vector<bool> batched;
+  for (std::size_t k = 0; k < inputs.size(); ++k) batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
+  const auto key = std::make_tuple(want, batched, wanted);
+  const auto found = lane_variants_.find(key);
+  if (found != lane_variants_.end()) return found->second;
+  Split split = split_uniform(program_, batched, !is_off(off_, "uniform subexpressions"));
+  Lowering how;
+  how.forward_only = want == Want::value;
+  how.param_gradients = want == Want::param_gradients;
+  for (std::uint32_t k : split.lane_inputs)
+    if (want == Want::input_gradients) how.input_gradients.push_back(wanted[k]);
+  how.first_writer_stores = !is_off(off_, "first-writer stores");
+  how.share_slots = !is_off(off_, "slot sharing");
+  how.fuse_products = !is_off(off_, "fused products");
+  return lane_variants_.emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
+      .first->second;
+}
+
+// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1 nothing was changed.
+LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients) {
+  const Split& split = v.split;
+  std::vector<double> params;
+  params.reserve(split.lanes.params);
+  for (const Node* n : params_) params.push_back(n->data);
+  PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
+  struct Hold {
+    PyThreadState*& state;
+    ~Hold() {
+      if (state) PyEval_RestoreThread(state);
+    }
+  } hold{state};
+
+  const auto unbatched = static_cast<std::uint32_t>(split.uniform_inputs.size());
+  std::vector<double> memory;
+  if (split.shared) {
+    memory.resize(v.uniform_code.slots());
+    v.uniform_code.prepare(memory.data());
+    std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
+    for (std::uint32_t k = 0; k < unbatched; ++k) memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
+    v.uniform_code.forward(memory.data());
+  }
+  for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
+  for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
+
+  std::vector<const double*> data;
+  std::vector<std::size_t> strides;
+  for (std::uint32_t k : split.lane_inputs) {
+    data.push_back(inputs[k].data);
+    strides.push_back(inputs[k].stride);
+  }
+  std::vector<double> gradients(param_gradients ? params.size() : 0);
+  run.params = params.data();
+  run.inputs = data.data();
+  run.input_strides = strides.data();
+  run.param_gradients = param_gradients ? gradients.data() : nullptr;
+  LaneGuards guards;
+  v.lanes.run(run, &guards);
+  for (std::size_t k = 0; k < guards.failures.size(); ++k)
+    if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
+  if (!param_gradients) return {};
+  if (split.shared && v.uniform.seed != kNoSlot) {
+    double* m = memory.data();
+    for (std::uint32_t k = 0; k < split.shared; ++k) m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), m + v.uniform.param_gradients);
+    m[v.uniform.seed] = 1.0;
+    v.uniform_code.backward(m);
+    std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
+  } else {
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), param_gradients);
+  }
+  return {};
+}
+
+LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* const* outputs) {
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = outputs;
+  return run_split(find_lanes(Want::value, inputs, {}), run, inputs, nullptr);
+}
+
+LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                                 double* const* gradients, const std::size_t* strides) {
+  std::vector<bool> wanted;
+  for (std::size_t k = 0; k < inputs.size(); ++k) wanted.push_back(gradients[k] != nullptr);
+  LaneVariant& v = find_lanes(Want::input_gradients, inputs, wanted);
+  std::vector<double*> to;
+  std::vector<std::size_t> apart;
+  for (std::uint32_t k : v.split.lane_inputs) {
+    to.push_back(gradients[k]);
+    apart.push_back(strides[k]);
+  }
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = &output;
+  run.input_gradients = to.data();
+  run.gradient_strides = apart.data();
+  return run_split(v, run, inputs, nullptr);
+}
+
+LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                                double seed, bool* failed) {
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = &output;
+  run.seed = seed;
+  std::vector<double> gradients(params_.size());
+  const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
+  *failed = false;
+  if (outcome.guard != -1) return outcome;
+  bool interior = false;
+  for (const Node* n : params_) interior |= n->op != Op::leaf;
+  if (interior) {
+    *failed = !add_gradients(gradients.data());
+    return outcome;
+  }
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params_[i]->grad += gradients[i];
+    params_[i]->flags &= static_cast<Flags>(~kGradInt);
+  }
+  return outcome;
 }
 
 }  // namespace tapegrad::python

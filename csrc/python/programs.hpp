@@ -4,9 +4,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/replay.hpp"
+#include "core/replay_lanes.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -20,6 +22,29 @@ struct Variant {
   std::vector<std::unique_ptr<double[]>> spare;  // prepared memory that no run uses just now
 
   explicit Variant(Lowered l) : lowered(std::move(l)), code(lowered) {}
+};
+
+// One way to run a program for many lanes: what is the same for all, then the lanes.
+struct LaneVariant {
+  Split split;
+  Draft uniform_draft, lanes_draft;
+  Lowered uniform;
+  ScalarCode uniform_code;
+  LaneCode lanes;
+  std::size_t steps;
+
+  LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
+};
+
+// A flat input of a run over lanes: its first number, and how far apart the lanes lie (0 where all lanes share it).
+struct LaneInput {
+  const double* data;
+  std::size_t stride;
+};
+
+struct LaneOutcome {
+  long guard = -1;  // the first guard that does not hold in some lane; -1: all hold
+  std::size_t failures = 0, first = 0;
 };
 
 // Used under the interpreter lock; runs of large programs let go of it, each on memory of its own.
@@ -37,6 +62,14 @@ class RunnableProgram {
   long run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output, double* gradients);
   long run_backward(const double* inputs, double* output);
 
+  // The same for many lanes. `outputs` has an array of lanes for each output of the program. Gradients by the inputs: an array of lanes
+  // each, null where not wanted. run_lanes_backward() adds the gradients, summed over the lanes and times `seed`, into the parameters.
+  LaneOutcome run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* const* outputs);
+  LaneOutcome run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                  double* const* gradients, const std::size_t* strides);
+  LaneOutcome run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output, double seed,
+                                 bool* failed);
+
   const Program& program() const { return program_; }
   const Draft& draft() const { return draft_; }
   const std::vector<PassCount>& counts() const { return counts_; }
@@ -47,6 +80,9 @@ class RunnableProgram {
 
  private:
   struct Run;
+  LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
+  LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
+  bool add_gradients(const double* gradients);
   Variant& find(Want want, const std::vector<bool>& wanted);
 
   Program program_;
@@ -56,6 +92,7 @@ class RunnableProgram {
   bool exact_, check_;
   std::vector<std::string> off_;
   std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
+  std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
   Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
 };
 

@@ -28,6 +28,17 @@ std::size_t merge_common_subexpressions(Draft& draft, bool exact);
 std::size_t merge_sum_chains(Draft& draft, bool exact);
 std::size_t remove_dead_code(Draft& draft, bool exact);
 
+// A program in two: what is the same for all lanes is computed once a call, the rest in each lane.
+struct Split {
+  Program uniform;  // params as before; inputs: uniform_inputs, then one gradient for each shared value. outputs[0] carries those
+                    // gradients backward, outputs[1 ...] are the shared values
+  Program lanes;    // params: those of before, then uniform_inputs, then the shared values; inputs: lane_inputs; outputs as before
+  std::vector<std::uint32_t> uniform_inputs, lane_inputs;  // numbers that the inputs had before
+  std::uint32_t shared = 0;
+};
+// With `hoist` off, only inputs and parameters are shared.
+Split split_uniform(const Program& program, const std::vector<bool>& batched, bool hoist);
+
 struct Pass {
   const char* name;
   std::size_t (*run)(Draft& draft, bool exact);

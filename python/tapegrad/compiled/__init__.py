@@ -1,6 +1,7 @@
 """Compiled functions: recorded once from ordinary Python over Values, replayed without Python, for one input or for many at once."""
 
 from tapegrad import _core
+from tapegrad.compiled.batching import Mapped, vmap
 from tapegrad.compiled.function import RecordingInfo, RecordingLimit, compile
 from tapegrad.compiled.program import Program
 from tapegrad.compiled.select import clip, maximum, minimum, where
@@ -11,6 +12,7 @@ PASSES: tuple[str, ...] = _core.passes
 
 __all__ = [
     "PASSES",
+    "Mapped",
     "Program",
     "RecordingInfo",
     "RecordingLimit",
@@ -20,5 +22,6 @@ __all__ = [
     "maximum",
     "minimum",
     "value_and_grad",
+    "vmap",
     "where",
 ]

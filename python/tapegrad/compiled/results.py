@@ -64,3 +64,28 @@ def restore(structure: Structure, numbers: Iterator[float]) -> Any:
     items = [restore(part, numbers) for part in structure[2:]]
     sequence: Any = structure[1]
     return sequence(*items) if hasattr(sequence, "_fields") else sequence(items)
+
+
+def restore_lanes(structure: Structure, rows: Iterator[Any], lanes: int) -> Any:
+    """The result over lanes: an array of lanes in place of each number, repeated where the function returned a constant."""
+    kind = structure[0]
+    if kind in ("value", "number"):
+        return next(rows)
+    if kind == "int":
+        return next(rows).astype(np.int64)
+    if kind == "bool":
+        return next(rows) != 0
+    if kind == "static":
+        constant = structure[2]
+        return np.full(lanes, constant) if isinstance(constant, (int, float, np.number)) else constant
+    if kind == "copy":
+        return np.broadcast_to(structure[2], (lanes, *structure[1])).copy()
+    if kind == "array":
+        parts = [restore_lanes(part, rows, lanes) for part in structure[2:]]
+        return np.stack(parts, axis=-1).reshape(lanes, *structure[1]) if parts else np.empty((lanes, *structure[1]))
+    if kind == "dict":
+        items = [restore_lanes(part, rows, lanes) for part in structure[3:]]
+        return dict(zip(structure[2], items, strict=True))
+    items = [restore_lanes(part, rows, lanes) for part in structure[2:]]
+    sequence: Any = structure[1]
+    return sequence(*items) if hasattr(sequence, "_fields") else sequence(items)

@@ -117,3 +117,18 @@ def gradient_like(structure: Structure, numbers: Iterator[float]) -> Any:
     if kind in ("list", "tuple"):
         return _sequence(structure[1], [gradient_like(part, numbers) for part in structure[2:]])
     return put_together(structure, numbers, np.array)
+
+
+def gradient_like_lanes(structure: Structure, arrays: Iterator[Any], lanes: int) -> Any:
+    """Gradients over lanes in the shape of an argument, from one array of shape (lanes, numbers) for each of its leaves."""
+    kind = structure[0]
+    if kind == "static":
+        return None
+    if kind in ("float", "int"):
+        return next(arrays).reshape(lanes)
+    if kind == "array":
+        return next(arrays).reshape(lanes, *structure[1])
+    if kind == "dict":
+        items = [gradient_like_lanes(part, arrays, lanes) for part in structure[3:]]
+        return dict(zip(structure[2], items, strict=True))
+    return _sequence(structure[1], [gradient_like_lanes(part, arrays, lanes) for part in structure[2:]])
