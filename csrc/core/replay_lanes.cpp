@@ -14,12 +14,12 @@ namespace tapegrad {
 
 extern const ProductKernels kProductsBaseline;
 #if defined(__x86_64__)
-extern const ProductKernels kProductsavx2, kProductsavx512;
+extern const ProductKernels kProductsAvx2, kProductsAvx512;
 #endif
 
 const ProductKernels& product_kernels() {
 #if defined(__x86_64__)
-  for (const ProductKernels* k : {&kProductsavx512, &kProductsavx2})
+  for (const ProductKernels* k : {&kProductsAvx512, &kProductsAvx2})
     if (!std::strcmp(k->name, lanes::instruction_set())) return *k;
 #endif
   return kProductsBaseline;
@@ -29,6 +29,7 @@ namespace {
 
 constexpr std::size_t kBlockBytes = 256 * 1024;  // of a block's values, within a core's second-level cache
 constexpr std::size_t kMaxBlock = 1024, kMinBlock = 32;
+constexpr std::size_t kSpareWorkers = 8;
 constexpr std::size_t kGroups = 64;  // partial sums of the gradients, whatever the number of threads
 
 std::uint32_t uniform_limit(const Lowered& l) { return l.param_base + l.params; }
@@ -37,9 +38,22 @@ std::uint32_t uniform_limit(const Lowered& l) { return l.param_base + l.params; 
 
 // The memory of one thread.
 struct LaneCode::Worker {
-  std::vector<double> lanes, uniform;
+  std::vector<double> room, uniform;
+  double* lanes = nullptr;  // within room, aligned to 64 bytes: no vector lies across two cache lines
+  std::size_t size = 0;
   BlockMemory m{};
+
+  void reserve(std::size_t count) {
+    if (count <= size) return;
+    room.assign(count + 8, 0.0);
+    size = count;
+    void* start = room.data();
+    std::size_t bytes = (count + 8) * sizeof(double);
+    lanes = static_cast<double*>(std::align(64, count * sizeof(double), start, bytes));
+  }
 };
+
+LaneCode::~LaneCode() = default;
 
 Place LaneCode::place(std::uint32_t slot) const {
   if (slot == kNoSlot) return {0, 1};
@@ -291,14 +305,26 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   const auto thread_count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(run.threads, 1)), 1, groups);
   const bool sums = param_gradients_ != kNoSlot && run.param_gradients;
 
-  std::vector<Worker> workers(thread_count);
-  for (Worker& w : workers) {
-    w.lanes.assign(std::size_t{lane_slots_} * stride + 8, 0.0);
-    w.uniform.assign(std::size_t{uniform_slots_} + 1, 0.0);
-    std::copy(constants_.begin(), constants_.end(), w.uniform.begin());
-    w.uniform[uniform_slots_] = 1.0;
-    if (params_) std::copy(run.params, run.params + params_, w.uniform.begin() + param_base_);
-    w.m = {w.lanes.data(), w.uniform.data(), stride};
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (std::size_t t = 0; t < thread_count; ++t) {
+    std::unique_ptr<Worker> w;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!spare_.empty()) {
+        w = std::move(spare_.back());
+        spare_.pop_back();
+      }
+    }
+    if (!w) {
+      w = std::make_unique<Worker>();
+      w->uniform.assign(std::size_t{uniform_slots_} + 1, 0.0);
+      std::copy(constants_.begin(), constants_.end(), w->uniform.begin());
+      w->uniform[uniform_slots_] = 1.0;
+    }
+    w->reserve(std::size_t{lane_slots_} * stride + 8);
+    if (params_) std::copy(run.params, run.params + params_, w->uniform.begin() + param_base_);
+    w->m = {w->lanes, w->uniform.data(), stride};
+    workers.push_back(std::move(w));
   }
   std::vector<double> partial(sums ? groups * params_ : 0);
   std::vector<LaneGuards> group_guards(guard_count ? groups : 1);
@@ -319,12 +345,17 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   };
   std::vector<std::thread> threads;
   try {
-    for (std::size_t t = 1; t < thread_count; ++t) threads.emplace_back(work, std::ref(workers[t]));
+    for (std::size_t t = 1; t < thread_count; ++t) threads.emplace_back(work, std::ref(*workers[t]));
   } catch (const std::exception&) {
     // The system gives no more threads: those there are do the work.
   }
-  work(workers[0]);
+  work(*workers[0]);
   for (std::thread& t : threads) t.join();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (std::unique_ptr<Worker>& w : workers)
+      if (spare_.size() < kSpareWorkers) spare_.push_back(std::move(w));
+  }
 
   for (std::size_t group = 0; sums && group < groups; ++group)
     for (std::uint32_t k = 0; k < params_; ++k) run.param_gradients[k] += partial[group * params_ + k];

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "core/lane_products.hpp"
@@ -34,6 +36,7 @@ struct LaneRun {
 class LaneCode {
  public:
   explicit LaneCode(const Lowered& lowered);
+  ~LaneCode();
 
   // Follows IEEE, nothing raises. Throws std::bad_alloc only, before anything is written.
   void run(const LaneRun& run, LaneGuards* guards) const;
@@ -65,6 +68,8 @@ class LaneCode {
   Place seed_{};
   bool has_seed_ = false;
   std::size_t block_ = 0;
+  mutable std::mutex mutex_;                            // guards the memory that no run uses just now
+  mutable std::vector<std::unique_ptr<Worker>> spare_;
 };
 
 }  // namespace tapegrad
