@@ -26,6 +26,16 @@ bool same(PyObject* now, PyObject* then) {
   return false;
 }
 
+// A dict has a version that changes with each assignment; 0 where this Python keeps none.
+std::uint64_t version_of(PyObject* dict) {
+#if PY_VERSION_HEX < 0x030C0000
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#else
+  (void)dict;
+  return 0;
+#endif
+}
+
 bool same_names(PyObject* dict, PyObject* names, PyObject* values) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
     PyObject* now = PyDict_GetItemWithError(dict, PyTuple_GET_ITEM(names, i));
@@ -63,6 +73,23 @@ bool same_type(PyObject* check) {
   return yes;
 }
 
+// [kind, dict, names, values, version, object whose dict it is or None]
+bool same_dict(PyObject* check, bool whole) {
+  PyObject *dict = PyList_GET_ITEM(check, 1), *names = PyList_GET_ITEM(check, 2), *owner = PyList_GET_ITEM(check, 5);
+  if (owner != Py_None) {
+    PyObject** place = _PyObject_GetDictPtr(owner);
+    if (place && *place && *place != dict) return false;
+  }
+  const std::uint64_t version = version_of(dict);
+  if (version && version == PyLong_AsUnsignedLongLong(PyList_GET_ITEM(check, 4))) return true;
+  if (whole && PyDict_GET_SIZE(dict) != PyTuple_GET_SIZE(names)) return false;
+  if (!same_names(dict, names, PyList_GET_ITEM(check, 3))) return false;
+  PyObject* number = PyLong_FromUnsignedLongLong(version);
+  if (!number) return false;
+  PyList_SetItem(check, 4, number);
+  return true;
+}
+
 bool holds(PyObject* check) {
   const auto item = [&](Py_ssize_t i) { return PyList_GET_ITEM(check, i); };
   PyObject* holder = item(1);
@@ -70,9 +97,9 @@ bool holds(PyObject* check) {
     case kCell:
       return same(PyCell_GET(holder), item(2));
     case kNames:
-      return same_names(holder, item(2), item(3));
+      return same_dict(check, false);
     case kItems:
-      return PyDict_GET_SIZE(holder) == PyTuple_GET_SIZE(item(2)) && same_names(holder, item(2), item(3));
+      return same_dict(check, true);
     case kList:
       return same_items(((PyListObject*)holder)->ob_item, item(2), PyList_GET_SIZE(holder));
     case kArray:
@@ -106,6 +133,8 @@ void register_environment(py::module_& m) {
     if (changed < 0) throw py::error_already_set();
     return changed;
   }, py::arg("checks"), "0 if every check of a snapshot still holds, else 1 + the index of one that does not.");
+  m.def("dict_version", [](const py::dict& dict) { return version_of(dict.ptr()); }, py::arg("dict"),
+        "A number that changes with each assignment to the dict; 0 where Python keeps none.");
   m.def("type_version", [](const py::type& type) {
     const py::str name("__call__");
     _PyType_Lookup(reinterpret_cast<PyTypeObject*>(type.ptr()), name.ptr());  // gives the type a version if it has none

@@ -30,7 +30,7 @@ Check = list[Any]
 
 def snapshot(roots: Iterable[Any]) -> tuple[Check, ...]:
     """The checks that hold as long as everything that the functions and objects in `roots` read is as it is now."""
-    roots = list(roots)
+    roots = [Value, *roots]  # arguments are shown to the function as Values
     names: set[str] = set()
     while True:
         walk = _Walk(set(names))
@@ -53,7 +53,11 @@ class _Walk:
         self._todo = list(reversed(roots))
         while self._todo:
             x = self._todo.pop()
-            if isinstance(x, _ATOMS) or id(x) in self._seen:
+            if isinstance(x, _ATOMS):
+                if not isinstance(x, Value):
+                    continue
+                x = type(x)  # its number is read at each call, but its operators may be replaced
+            if id(x) in self._seen:
                 continue
             self._seen[id(x)] = x  # also keeps temporary objects alive, so that their id stays theirs
             self._visit(x)
@@ -74,7 +78,7 @@ class _Walk:
         elif isinstance(x, tuple):
             self._todo += reversed(x)
         elif isinstance(x, dict):
-            self.checks.append([ITEMS, x, tuple(x), tuple(x.values())])
+            self.checks.append([ITEMS, x, tuple(x), tuple(x.values()), _core.dict_version(x), None])
             self._todo += x.values()
         elif isinstance(x, (set, frozenset)):
             items = tuple(x)
@@ -84,7 +88,7 @@ class _Walk:
             self._array(x)
         elif isinstance(x, types.ModuleType):
             if not _is_foreign(x.__name__):
-                self._some(x.__dict__, self.names & x.__dict__.keys())
+                self._some(x.__dict__, self.names)
         elif isinstance(x, type):
             self._type(x)
         elif isinstance(x, functools.partial):
@@ -107,12 +111,12 @@ class _Walk:
         self._todo += [f.__closure__ or (), f.__defaults__ or (), f.__kwdefaults__ or {}]
         self._some(f.__globals__, set(_globals_in(f.__code__)))
 
-    def _some(self, holder: dict[str, Any], names: set[str]) -> None:
+    def _some(self, holder: dict[str, Any], names: set[str], owner: Any = None) -> None:
         """Checks some names of a dict, those that are missing included, and follows what they stand for."""
         ordered = tuple(sorted(names))
         values = tuple(holder.get(name, _core.missing) for name in ordered)
         if ordered:
-            self.checks.append([NAMES, holder, ordered, values])
+            self.checks.append([NAMES, holder, ordered, values, _core.dict_version(holder), owner])
         self._todo += [value for value in values if value is not _core.missing]
 
     def _array(self, x: Any) -> None:
@@ -129,11 +133,11 @@ class _Walk:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
             return
         self.checks.append([TYPE, cls, _core.type_version(cls), _same_type, _contents(cls), self.names])
-        if _is_foreign(cls.__module__):
-            return
         for base in cls.__mro__:
-            if not _is_foreign(base.__module__):
-                self._todo += [item for name, item in vars(base).items() if name in self.names or _is_called_implicitly(name)]
+            items = [item for name, item in vars(base).items() if name in self.names or _is_called_implicitly(name)]
+            if _is_foreign(base.__module__):  # its own methods are not read, but those that a program put there are
+                items = [item for item in items if isinstance(item, types.FunctionType)]
+            self._todo += items
 
     def _instance(self, x: Any) -> None:
         cls = type(x)
@@ -142,8 +146,9 @@ class _Walk:
         self._todo.append(cls)
         own = getattr(x, "__dict__", None)
         if isinstance(own, dict):
-            tapegrad_own = cls.__module__.startswith("tapegrad")  # its code is not read, so all attributes may matter
-            self._some(own, set(own) if tapegrad_own or "__dict__" in self.names else self.names & own.keys())
+            # Of classes whose code is not read, and where the code asks for all, every attribute may matter.
+            everything = cls.__module__.startswith("tapegrad") or "__dict__" in self.names or "vars" in self.names
+            self._some(own, self.names | own.keys() if everything else self.names, x)
         for base in cls.__mro__:
             for name, member in vars(base).items():
                 if isinstance(member, types.MemberDescriptorType):
