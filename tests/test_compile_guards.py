@@ -1,4 +1,5 @@
-"""Compiled functions are never silently wrong: what steers Python, and what a function reads beside its arguments, is watched."""
+"""Compiled functions are never silently wrong: what steers Python, and what a function reads beside its arguments, is
+watched."""
 
 import math
 
@@ -141,7 +142,7 @@ def test_globals_classes_and_helpers(monkeypatch):
     assert f(1.0) == 104.0
     GLOBAL_LIST[0] = 1.0
 
-    def helper(x):
+    def helper(x):  # noqa: F811
         return x
 
     assert f(1.0) == 1.0

@@ -56,7 +56,9 @@ def test_passes_left_out(off):
     w, fn = setup()
     x, y = data(50)
     f, g = compile(fn), vmap(compile(fn, disable=off))
-    np.testing.assert_allclose(g(x, y), [f(r.tolist(), t) for r, t in zip(x, y.tolist(), strict=True)], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        g(x, y), [f(r.tolist(), t) for r, t in zip(x, y.tolist(), strict=True)], rtol=1e-12, atol=1e-13
+    )
     g.backward(x, y)
     got = [p.grad for p in w]
     for p in w:
@@ -80,7 +82,8 @@ def test_threads_do_not_change_a_bit():
 CODE = """
 import sys, json; sys.path[:0] = {path!r}
 import importlib.util
-spec = importlib.util.spec_from_file_location("t", {file!r}); t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)
+spec = importlib.util.spec_from_file_location("t", {file!r}); t = importlib.util.module_from_spec(spec);
+spec.loader.exec_module(t)
 from tapegrad.compiled import compile, vmap
 w, fn = t.setup(); x, y = t.data(203); g = vmap(compile(fn)); total = g.backward(x, y)
 print(json.dumps([total, *[p.grad for p in w], *g(x, y).tolist()]))
@@ -92,7 +95,11 @@ def test_instruction_sets_agree():
     for name in ("baseline", "avx2", "avx512"):
         code = CODE.format(path=[p for p in sys.path if p], file=__file__)
         run = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "TAPEGRAD_SIMD": name}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "TAPEGRAD_SIMD": name},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         results.append(eval(run.stdout))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-12, atol=1e-13)
@@ -102,7 +109,7 @@ def test_instruction_sets_agree():
 def test_axes():
     g = vmap(compile(lambda a, b: a[0] * b + a[1]), in_axes=(None, 0))
     assert g(np.array([2.0, 1.0]), np.array([1.0, 2.0, 3.0])).tolist() == [3.0, 5.0, 7.0]
-    values, (ga, gb) = g.value_and_grad(np.array([2.0, 1.0]), np.array([1.0, 2.0, 3.0]))
+    _, (ga, gb) = g.value_and_grad(np.array([2.0, 1.0]), np.array([1.0, 2.0, 3.0]))
     assert ga.tolist() == [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]
     assert gb.tolist() == [2.0, 2.0, 2.0]
     h = vmap(compile(lambda a, k: a.sum() * k), in_axes=(1, None))

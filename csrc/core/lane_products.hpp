@@ -1,4 +1,5 @@
-// lane_products.hpp: sums of products over a block of lanes in one pass, forward and backward: what neurons are made of.
+// lane_products.hpp: sums of products over a block of lanes in one pass, forward and backward: what neurons are made
+// of.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +21,9 @@ struct BlockMemory {
 };
 
 struct ProductTerm {
-  Place x, y;  // forward x * y, one of them an array; backward x an array, y one number: dx += y * g, dy += sum of x * g
-  Place dx;    // an array, backward only
+  Place x,
+      y;     // forward x * y, one of them an array; backward x an array, y one number: dx += y * g, dy += sum of x * g
+  Place dx;  // an array, backward only
   std::uint32_t dy;  // uniform index
   bool has_dx, store_dx, has_dy;
 };
@@ -30,7 +32,8 @@ struct ProductKernels {
   const char* name;
   // z = the sum of the terms, added from left to right, each product rounded as scalar code rounds it.
   void (*forward)(const BlockMemory& m, const ProductTerm* terms, std::size_t count, std::uint32_t z, std::size_t n);
-  // All terms with the gradient g. The sums over lanes are formed in an order that depends on n and the instruction set only.
+  // All terms with the gradient g. The sums over lanes are formed in an order that depends on n and the instruction set
+  // only.
   void (*backward)(const BlockMemory& m, const ProductTerm* terms, std::size_t count, std::uint32_t g, std::size_t n);
 };
 

@@ -43,10 +43,12 @@ Reads find_reads(Code code, int k) {
   return reads;
 }
 
-// Derives steps over registers: register i is value i, register size + i its gradient. Slots replace registers afterwards.
+// Derives steps over registers: register i is value i, register size + i its gradient. Slots replace registers
+// afterwards.
 class Lowerer {
  public:
-  Lowerer(const Draft& draft, const Lowering& how) : p_(draft.program), same_(draft.same), how_(how), size_(p_.code.size()) {}
+  Lowerer(const Draft& draft, const Lowering& how)
+      : p_(draft.program), same_(draft.same), how_(how), size_(p_.code.size()) {}
 
   Lowered run() {
     find_gradients();
@@ -120,7 +122,8 @@ class Lowerer {
       const Instruction& i = p_.code[n];
       if (!live_[n] || (i.code != Code::add && i.code != Code::sum)) continue;
       p_.for_each_operand(i, [&](U32 operand) {
-        if (live_[operand] && parts_[operand] == 1 && !is_leaf(p_.code[operand].code)) gradient_[operand] = gradient_[n];
+        if (live_[operand] && parts_[operand] == 1 && !is_leaf(p_.code[operand].code))
+          gradient_[operand] = gradient_[n];
       });
     }
   }
@@ -380,7 +383,8 @@ class Lowerer {
     out_.backward.push_back(s);
   }
 
-  // ---- slots ---------------------------------------------------------------------------------------------------------------------
+  // ---- slots
+  // ---------------------------------------------------------------------------------------------------------------------
 
   template <typename F>
   void for_each_register(Step& s, bool backward, F f) {
@@ -405,7 +409,8 @@ class Lowerer {
       });
     for (U32 o : out_.outputs) last[o] = kForever;
     for (const CheckedSlot& g : out_.guards) last[g.slot] = kForever;
-    if (out_.seed != kNoSlot && slot_[out_.seed] == kNoSlot) slot_[out_.seed] = out_.slots++;  // set before the first step
+    if (out_.seed != kNoSlot && slot_[out_.seed] == kNoSlot)
+      slot_[out_.seed] = out_.slots++;  // set before the first step
 
     std::vector<U32> spare, dying;
     for (std::size_t t = 0; t < steps; ++t) {
@@ -449,8 +454,12 @@ class Lowerer {
 
 }  // namespace
 
-Reads derivative_reads(Code code, int k) { return find_reads(code, k); }
+Reads derivative_reads(Code code, int k) {
+  return find_reads(code, k);
+}
 
-Lowered lower(const Draft& draft, const Lowering& how) { return Lowerer(draft, how).run(); }
+Lowered lower(const Draft& draft, const Lowering& how) {
+  return Lowerer(draft, how).run();
+}
 
 }  // namespace tapegrad

@@ -1,7 +1,9 @@
-// lower.hpp: from a program to steps over slots of memory, with the backward steps derived from the table's partial derivatives.
+// lower.hpp: from a program to steps over slots of memory, with the backward steps derived from the table's partial
+// derivatives.
 //
-// Slots: constants, then parameters, inputs, the gradients of both where wanted, then temporaries, which share slots when their
-// lifetimes allow. The first contribution to a temporary gradient is a store, so that nothing has to be zeroed.
+// Slots: constants, then parameters, inputs, the gradients of both where wanted, then temporaries, which share slots
+// when their lifetimes allow. The first contribution to a temporary gradient is a store, so that nothing has to be
+// zeroed.
 #pragma once
 
 #include <cstdint>
@@ -18,16 +20,16 @@ inline constexpr std::uint32_t kNoSlot = ~0u;
 enum class Mode : std::uint8_t { none, add, store };
 
 // Codes of steps beyond those of Code.
-inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);      // backward: dx += y * g
-inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;   // backward: g = 0
+inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);     // backward: dx += y * g
+inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;  // backward: g = 0
 inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 2;
 
 struct Step {
   std::uint16_t code = 0;
   Mode mode_x = Mode::none, mode_y = Mode::none;
-  std::uint32_t z = kNoSlot, x = kNoSlot, y = kNoSlot;     // values; of select z, condition x and choices y, w
-  std::uint32_t g = kNoSlot, dx = kNoSlot, dy = kNoSlot;   // gradients: of the result, of the operands
-  std::uint32_t first = 0, count = 0;                      // of a sum: its terms
+  std::uint32_t z = kNoSlot, x = kNoSlot, y = kNoSlot;    // values; of select z, condition x and choices y, w
+  std::uint32_t g = kNoSlot, dx = kNoSlot, dy = kNoSlot;  // gradients: of the result, of the operands
+  std::uint32_t first = 0, count = 0;                     // of a sum: its terms
 };
 
 // One term of a sum: forward the value x, or the product x * y; backward the gradient x and its mode.

@@ -35,7 +35,8 @@ class LineReader {
   LineReader(const std::string& line, std::size_t number) : in_(line), line_(line), number_(number) {}
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw std::invalid_argument("damaged program, line " + std::to_string(number_) + ": " + what + ": " + line_.substr(0, 200));
+    throw std::invalid_argument("damaged program, line " + std::to_string(number_) + ": " + what + ": " +
+                                line_.substr(0, 200));
   }
 
   bool word(std::string* out) { return static_cast<bool>(in_ >> *out); }
@@ -165,7 +166,8 @@ bool Guard::holds(double x) const {
 }
 
 std::string Program::text() const {
-  std::string out = "tapegrad program 1\ninputs " + std::to_string(inputs) + "\nparams " + std::to_string(params) + "\n";
+  std::string out =
+      "tapegrad program 1\ninputs " + std::to_string(inputs) + "\nparams " + std::to_string(params) + "\n";
   for (std::size_t n = 0; n < code.size(); ++n) {
     const Instruction& i = code[n];
     out += '%' + std::to_string(n) + " = " + name_of(i.code);

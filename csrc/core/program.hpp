@@ -1,7 +1,7 @@
 // program.hpp: a recorded computation as a linear program in static single assignment form over the op table.
 //
-// Instruction i computes value i from values before it; nothing is assigned twice. Gradients are not part of a program: they are derived
-// from it when it is lowered. A program knows no addresses: parameters and inputs are numbered.
+// Instruction i computes value i from values before it; nothing is assigned twice. Gradients are not part of a program:
+// they are derived from it when it is lowered. A program knows no addresses: parameters and inputs are numbered.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,9 @@ enum class Code : std::uint8_t {
   count
 };
 
-inline constexpr bool is_leaf(Code code) { return code == Code::input || code == Code::param || code == Code::constant; }
+inline constexpr bool is_leaf(Code code) {
+  return code == Code::input || code == Code::param || code == Code::constant;
+}
 const char* name_of(Code code);
 
 struct Instruction {
@@ -128,8 +130,8 @@ struct Program {
   std::string text() const;
 };
 
-// Reads what Program::text() wrote. Throws std::invalid_argument that names the line for anything else; what it returns is sound: every
-// operand is computed before it is used and every number is in range.
+// Reads what Program::text() wrote. Throws std::invalid_argument that names the line for anything else; what it returns
+// is sound: every operand is computed before it is used and every number is in range.
 Program read_program(const std::string& text);
 
 // The value of one instruction, given a way to look up its operands. Follows IEEE: nothing raises.

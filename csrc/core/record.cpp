@@ -27,9 +27,11 @@ class Recorder {
 
   void add_interior(Node* n) {
     if (n->flags & kHasRule)
-      throw std::invalid_argument("an operation with a _backward rule written in Python cannot be compiled; write it with Value's own "
-                                  "operations, or as Value(data, children, local_grads)");
-    if (program_.code.size() > (std::size_t{1} << 30)) throw std::length_error("a program can have at most 2**30 instructions");
+      throw std::invalid_argument(
+          "an operation with a _backward rule written in Python cannot be compiled; write it with Value's own "
+          "operations, or as Value(data, children, local_grads)");
+    if (program_.code.size() > (std::size_t{1} << 30))
+      throw std::length_error("a program can have at most 2**30 instructions");
     Instruction i{};
     switch (n->op) {
       case Op::custom:
@@ -47,7 +49,8 @@ class Recorder {
     remember(n, program_.add(i));
   }
 
-  // The instruction that computes a node; leaves and nodes from before become instructions when they are first asked for.
+  // The instruction that computes a node; leaves and nodes from before become instructions when they are first asked
+  // for.
   std::uint32_t index(Node* n) {
     const bool scratch = n->op != Op::leaf ? is_new(n) : !n->handle;
     if (scratch) {
@@ -71,8 +74,9 @@ class Recorder {
   void add_guard(const Look& look) {
     const auto note = static_cast<std::uint32_t>(program_.notes.size());
     if (program_.notes.empty() || program_.notes.back() != look.note) program_.notes.push_back(look.note);
-    program_.guards.push_back({look.kind, index(look.node), look.expected,
-                               static_cast<std::uint32_t>(program_.notes.size() > note ? note : program_.notes.size() - 1)});
+    program_.guards.push_back(
+        {look.kind, index(look.node), look.expected,
+         static_cast<std::uint32_t>(program_.notes.size() > note ? note : program_.notes.size() - 1)});
   }
 
   void add_output(Node* n) { program_.outputs.push_back(index(n)); }
@@ -126,8 +130,8 @@ class Recorder {
 
 }  // namespace
 
-Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs, const std::vector<Look>& looks,
-                std::uint64_t since, const RecordLabels& labels) {
+Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs,
+                const std::vector<Look>& looks, std::uint64_t since, const RecordLabels& labels) {
   std::vector<Node*> all = roots;
   for (const Look& look : looks) all.push_back(look.node);
   Node* top = arena.make_custom(all.data(), static_cast<std::uint32_t>(all.size()), nullptr, 0, 0.0, 0);

@@ -1,7 +1,8 @@
 // record.hpp: copies a part of the arena out as a program, from roots back to inputs and parameters.
 //
-// Nothing is stored while a function runs: the nodes it made are the recording. Nodes made before it ran, and leaves that somebody
-// still holds, are parameters: their data is read when the program runs. Leaves that nobody holds are constants.
+// Nothing is stored while a function runs: the nodes it made are the recording. Nodes made before it ran, and leaves
+// that somebody still holds, are parameters: their data is read when the program runs. Leaves that nobody holds are
+// constants.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +33,10 @@ struct Recorded {
   std::vector<Node*> params;  // in the order of Program::params; not held
 };
 
-// Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it zero. Throws
-// std::invalid_argument where a node has a backward rule from outside the core, std::length_error past 2**31 instructions.
-Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs, const std::vector<Look>& looks,
-                std::uint64_t since, const RecordLabels& labels);
+// Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it
+// zero. Throws std::invalid_argument where a node has a backward rule from outside the core, std::length_error past
+// 2**31 instructions.
+Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs,
+                const std::vector<Look>& looks, std::uint64_t since, const RecordLabels& labels);
 
 }  // namespace tapegrad

@@ -1,4 +1,5 @@
-// replay.cpp: the scalar interpreter. One switch, words read in order; operations that the table lists are expanded from it.
+// replay.cpp: the scalar interpreter. One switch, words read in order; operations that the table lists are expanded
+// from it.
 #include "core/replay.hpp"
 
 #include <algorithm>
@@ -19,7 +20,9 @@ constexpr Word kEnd = 0;
 constexpr Word kForwardEnd = 0;
 constexpr Word kSumOfTwoProducts = kStepCodes;  // forward words of their own
 // Several products in a row with one gradient: backward words of their own.
-constexpr Word products_code(Mode x, Mode y) { return backward_code(kStepCodes, x, y); }
+constexpr Word products_code(Mode x, Mode y) {
+  return backward_code(kStepCodes, x, y);
+}
 
 template <Mode mode>
 inline void put(double* m, Word slot, double amount) {
@@ -61,7 +64,8 @@ inline const Word* sum_forward(double* m, const Word* w) {
 }  // namespace
 
 ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), slots_(lowered.slots + 1) {
-  const Word one = lowered.slots;  // a slot that holds 1, so that every term of a sum is a product; slots not read point there too
+  const Word one =
+      lowered.slots;  // a slot that holds 1, so that every term of a sum is a product; slots not read point there too
   const auto slot = [&](Word s) { return s == kNoSlot ? one : s; };
   for (const Step& s : lowered.forward) {
     const auto code = static_cast<Code>(s.code);
@@ -101,8 +105,8 @@ ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), 
       --n;
       continue;
     }
-    backward_.insert(backward_.end(), {backward_code(s.code, s.mode_x, s.mode_y), s.g, slot(s.x), slot(s.y), slot(s.z), slot(s.dx),
-                                       slot(s.dy)});
+    backward_.insert(backward_.end(), {backward_code(s.code, s.mode_x, s.mode_y), s.g, slot(s.x), slot(s.y), slot(s.z),
+                                       slot(s.dx), slot(s.dy)});
   }
   backward_.push_back(kEnd);
 }
@@ -133,15 +137,15 @@ void ScalarCode::forward(double* m) const {
         m[w[1]] = fn::pow(m[w[2]], m[w[3]]);
         w += 4;
         break;
-#define TAPEGRAD_UNARY(id, ...)                   \
-  case static_cast<Word>(Code::id):               \
-    m[w[1]] = Rule<Op::id>::value(m[w[2]]);       \
-    w += 4;                                       \
+#define TAPEGRAD_UNARY(id, ...)             \
+  case static_cast<Word>(Code::id):         \
+    m[w[1]] = Rule<Op::id>::value(m[w[2]]); \
+    w += 4;                                 \
     break;
-#define TAPEGRAD_BINARY(id, ...)                          \
-  case static_cast<Word>(Code::id):                       \
-    m[w[1]] = Rule<Op::id>::value(m[w[2]], m[w[3]]);      \
-    w += 4;                                               \
+#define TAPEGRAD_BINARY(id, ...)                     \
+  case static_cast<Word>(Code::id):                  \
+    m[w[1]] = Rule<Op::id>::value(m[w[2]], m[w[3]]); \
+    w += 4;                                          \
     break;
 #include "core/ops.def"
       default:
@@ -174,12 +178,12 @@ Failure ScalarCode::checked_forward(double* m) const {
       case static_cast<Word>(Code::detach):
         m[w[1]] = m[w[2]];
         break;
-#define TAPEGRAD_UNARY(id, ...)                                                                      \
-  case static_cast<Word>(Code::id): {                                                                \
-    const double x = m[w[2]];                                                                        \
-    const double z = m[w[1]] = Rule<Op::id>::value(x);                                               \
-    if (check<Op::id>(x, z) != Status::ok) return {code, x, 0.0};                                    \
-    break;                                                                                           \
+#define TAPEGRAD_UNARY(id, ...)                                   \
+  case static_cast<Word>(Code::id): {                             \
+    const double x = m[w[2]];                                     \
+    const double z = m[w[1]] = Rule<Op::id>::value(x);            \
+    if (check<Op::id>(x, z) != Status::ok) return {code, x, 0.0}; \
+    break;                                                        \
   }
 #include "core/ops.def"
       case static_cast<Word>(Code::add):
@@ -235,46 +239,47 @@ void ScalarCode::backward(double* m) const {
         break;
       }
 #define TAPEGRAD_MODES(F) F(A, N) F(S, N) F(N, A) F(N, S) F(A, A) F(A, S) F(S, A) F(S, S)
-#define TAPEGRAD_PRODUCTS(mx, my)           \
-  case products_code(mx, my):               \
-    w = products_backward<mx, my>(m, w);    \
+#define TAPEGRAD_PRODUCTS(mx, my)        \
+  case products_code(mx, my):            \
+    w = products_backward<mx, my>(m, w); \
     break;
         TAPEGRAD_MODES(TAPEGRAD_PRODUCTS)
 #undef TAPEGRAD_PRODUCTS
-#define TAPEGRAD_SELECT(mx, my)                                                     \
-  case backward_code(static_cast<std::uint16_t>(Code::select), mx, my): {           \
-    const double g = m[w[1]];                                                       \
-    const bool chosen = m[w[2]] != 0;                                               \
-    put<mx>(m, w[5], chosen ? g : 0.0);                                             \
-    put<my>(m, w[6], chosen ? 0.0 : g);                                             \
-    w += 7;                                                                         \
-    break;                                                                          \
+#define TAPEGRAD_SELECT(mx, my)                                           \
+  case backward_code(static_cast<std::uint16_t>(Code::select), mx, my): { \
+    const double g = m[w[1]];                                             \
+    const bool chosen = m[w[2]] != 0;                                     \
+    put<mx>(m, w[5], chosen ? g : 0.0);                                   \
+    put<my>(m, w[6], chosen ? 0.0 : g);                                   \
+    w += 7;                                                               \
+    break;                                                                \
   }
         TAPEGRAD_MODES(TAPEGRAD_SELECT)
 #undef TAPEGRAD_SELECT
-#define TAPEGRAD_POWC(mode)                                                               \
-  case backward_code(static_cast<std::uint16_t>(Code::powc), mode, N):                    \
-    put<mode>(m, w[5], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);                           \
-    w += 7;                                                                               \
+#define TAPEGRAD_POWC(mode)                                            \
+  case backward_code(static_cast<std::uint16_t>(Code::powc), mode, N): \
+    put<mode>(m, w[5], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);        \
+    w += 7;                                                            \
     break;
         TAPEGRAD_POWC(A)
         TAPEGRAD_POWC(S)
 #undef TAPEGRAD_POWC
-#define TAPEGRAD_UNARY_CASE(id, mode)                                                     \
-  case backward_code(static_cast<std::uint16_t>(Code::id), mode, N):                      \
-    put<mode>(m, w[5], Rule<Op::id>::dx(m[w[2]], m[w[4]]) * m[w[1]]);                     \
-    w += 7;                                                                               \
+#define TAPEGRAD_UNARY_CASE(id, mode)                                 \
+  case backward_code(static_cast<std::uint16_t>(Code::id), mode, N):  \
+    put<mode>(m, w[5], Rule<Op::id>::dx(m[w[2]], m[w[4]]) * m[w[1]]); \
+    w += 7;                                                           \
     break;
 #define TAPEGRAD_UNARY(id, ...) TAPEGRAD_UNARY_CASE(id, A) TAPEGRAD_UNARY_CASE(id, S)
-#define TAPEGRAD_BINARY_CASE(id, mx, my)                                                  \
-  case backward_code(static_cast<std::uint16_t>(Code::id), mx, my):                       \
-    binary_backward<Op::id, mx, my>(m, w);                                                \
-    w += 7;                                                                               \
+#define TAPEGRAD_BINARY_CASE(id, mx, my)                            \
+  case backward_code(static_cast<std::uint16_t>(Code::id), mx, my): \
+    binary_backward<Op::id, mx, my>(m, w);                          \
+    w += 7;                                                         \
     break;
-#define TAPEGRAD_BINARY(id, ...)                                                                          \
-  TAPEGRAD_BINARY_CASE(id, A, N) TAPEGRAD_BINARY_CASE(id, S, N) TAPEGRAD_BINARY_CASE(id, N, A)            \
-  TAPEGRAD_BINARY_CASE(id, N, S) TAPEGRAD_BINARY_CASE(id, A, A) TAPEGRAD_BINARY_CASE(id, A, S)            \
-  TAPEGRAD_BINARY_CASE(id, S, A) TAPEGRAD_BINARY_CASE(id, S, S)
+#define TAPEGRAD_BINARY(id, ...)                                                                   \
+  TAPEGRAD_BINARY_CASE(id, A, N)                                                                   \
+  TAPEGRAD_BINARY_CASE(id, S, N) TAPEGRAD_BINARY_CASE(id, N, A) TAPEGRAD_BINARY_CASE(id, N, S)     \
+      TAPEGRAD_BINARY_CASE(id, A, A) TAPEGRAD_BINARY_CASE(id, A, S) TAPEGRAD_BINARY_CASE(id, S, A) \
+          TAPEGRAD_BINARY_CASE(id, S, S)
 #include "core/ops.def"
 #undef TAPEGRAD_UNARY_CASE
 #undef TAPEGRAD_BINARY_CASE

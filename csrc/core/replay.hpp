@@ -15,8 +15,8 @@ struct Failure {
   double x = 0.0, y = 0.0;
 };
 
-// A lowered program as a stream of words: an operation followed by the slots it works on. Immutable once made; several threads may run
-// it, each with memory of its own.
+// A lowered program as a stream of words: an operation followed by the slots it works on. Immutable once made; several
+// threads may run it, each with memory of its own.
 class ScalarCode {
  public:
   explicit ScalarCode(const Lowered& lowered);
@@ -28,7 +28,8 @@ class ScalarCode {
   // Expects parameters and inputs in their slots. Follows IEEE, nothing raises.
   void forward(double* memory) const;
 
-  // The same, but stops at the first operation that eager code would refuse, and says which; code is Code::count if there was none.
+  // The same, but stops at the first operation that eager code would refuse, and says which; code is Code::count if
+  // there was none.
   Failure checked_forward(double* memory) const;
 
   // Expects the values of forward(), the seed and the gradients of the leaves to add to.

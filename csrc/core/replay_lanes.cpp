@@ -32,7 +32,9 @@ constexpr std::size_t kMaxBlock = 1024, kMinBlock = 32;
 constexpr std::size_t kSpareWorkers = 8;
 constexpr std::size_t kGroups = 64;  // partial sums of the gradients, whatever the number of threads
 
-std::uint32_t uniform_limit(const Lowered& l) { return l.param_base + l.params; }
+std::uint32_t uniform_limit(const Lowered& l) {
+  return l.param_base + l.params;
+}
 
 }  // namespace
 
@@ -78,7 +80,8 @@ LaneCode::LaneCode(const Lowered& l)
     if (!uniform) lane_of_slot_[s] = lane_slots_++;
   }
   const auto convert = [&](const Step& s) {
-    return LaneStep{s.code, s.mode_x, s.mode_y, place(s.z), place(s.x), place(s.y), place(s.g), place(s.dx), place(s.dy), 0, 0};
+    return LaneStep{s.code,     s.mode_x,    s.mode_y,    place(s.z), place(s.x), place(s.y),
+                    place(s.g), place(s.dx), place(s.dy), 0,          0};
   };
   for (const Step& s : l.forward) {
     LaneStep step = convert(s);
@@ -88,14 +91,16 @@ LaneCode::LaneCode(const Lowered& l)
       for (std::uint32_t k = s.first; k < s.first + s.count; ++k) {
         const Term& t = l.terms[k];
         // A term that is not a product is one with the number 1, in the place after the last slot.
-        terms_.push_back({place(t.x), t.y == kNoSlot ? Place{uniform_slots_, 1} : place(t.y), {}, 0, false, false, false});
+        terms_.push_back(
+            {place(t.x), t.y == kNoSlot ? Place{uniform_slots_, 1} : place(t.y), {}, 0, false, false, false});
       }
     }
     forward_.push_back(step);
   }
   const auto fits_products = [&](const LaneStep& s) {
-    return s.code == static_cast<std::uint16_t>(Code::mul) && !s.g.uniform && (s.mode_x == Mode::none || !s.dx.uniform) &&
-           (s.mode_y == Mode::none || s.dy.uniform) && (s.mode_x == Mode::none || s.y.uniform) && (s.mode_y == Mode::none || !s.x.uniform);
+    return s.code == static_cast<std::uint16_t>(Code::mul) && !s.g.uniform &&
+           (s.mode_x == Mode::none || !s.dx.uniform) && (s.mode_y == Mode::none || s.dy.uniform) &&
+           (s.mode_x == Mode::none || s.y.uniform) && (s.mode_y == Mode::none || !s.x.uniform);
   };
   for (const Step& s : l.backward) {
     LaneStep step = convert(s);
@@ -116,7 +121,8 @@ LaneCode::LaneCode(const Lowered& l)
         if (fits_products(swapped)) step = swapped;
       }
       if (fits_products(step)) {
-        const bool continues = !backward_.empty() && backward_.back().code == kStepCodes && backward_.back().g.index == step.g.index &&
+        const bool continues = !backward_.empty() && backward_.back().code == kStepCodes &&
+                               backward_.back().g.index == step.g.index &&
                                backward_.back().first + backward_.back().count == terms_.size();
         if (!continues) {
           LaneStep group = step;
@@ -154,7 +160,8 @@ void LaneCode::forward(const BlockMemory& m, std::size_t n) const {
         break;
       case Code::select: {
         const lanes::Operand c = operand(s.x), a = operand(s.y), b = operand(s.g);
-        for (std::size_t i = 0; i < n; ++i) z[i] = c.data[i * c.stride] != 0 ? a.data[i * a.stride] : b.data[i * b.stride];
+        for (std::size_t i = 0; i < n; ++i)
+          z[i] = c.data[i * c.stride] != 0 ? a.data[i * a.stride] : b.data[i * b.stride];
         break;
       }
       case Code::detach: {
@@ -224,8 +231,8 @@ void LaneCode::backward(const BlockMemory& m, std::size_t n) const {
     const lanes::Operand x = operand(s.x), y = operand(s.y), z = operand(s.z);
     const bool by_x = s.mode_x != Mode::none, by_y = s.mode_y != Mode::none;
     if (by_x && by_y && !s.dx.uniform && !s.dy.uniform) {
-      lanes::backward_both(op, n, x, y, z, g, m.lanes + s.dx.index * m.stride, m.lanes + s.dy.index * m.stride, write(s.mode_x),
-                           write(s.mode_y));
+      lanes::backward_both(op, n, x, y, z, g, m.lanes + s.dx.index * m.stride, m.lanes + s.dy.index * m.stride,
+                           write(s.mode_x), write(s.mode_y));
       continue;
     }
     for (int k = 0; k < 2; ++k) {
@@ -295,7 +302,8 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   const std::size_t guard_count = guards_.size();
   guards->failures.assign(guard_count, 0);
   guards->first.assign(guard_count, 0);
-  if (param_gradients_ != kNoSlot && run.param_gradients) std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
+  if (param_gradients_ != kNoSlot && run.param_gradients)
+    std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
   if (!run.lanes) return;
   // Blocks of equal size, as few as the cache allows; groups of whole blocks.
   const std::size_t blocks = (run.lanes + block_ - 1) / block_;
@@ -340,7 +348,8 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
       double* gradients = sums ? w.uniform.data() + param_gradients_ : nullptr;
       if (sums) std::fill(gradients, gradients + params_, 0.0);
       run_blocks(run, w, begin, end, &group_guards[guard_count ? group : 0]);
-      if (sums) std::copy(gradients, gradients + params_, partial.begin() + static_cast<std::ptrdiff_t>(group * params_));
+      if (sums)
+        std::copy(gradients, gradients + params_, partial.begin() + static_cast<std::ptrdiff_t>(group * params_));
     }
   };
   std::vector<std::thread> threads;

@@ -1,7 +1,8 @@
-// replay_lanes.hpp: runs a lowered program for many lanes at once, block by block, so that a block's values stay in cache.
+// replay_lanes.hpp: runs a lowered program for many lanes at once, block by block, so that a block's values stay in
+// cache.
 //
-// Parameters are one number for all lanes; their gradients are summed over the lanes in an order that depends on the number of lanes and
-// the instruction set, never on the number of threads.
+// Parameters are one number for all lanes; their gradients are summed over the lanes in an order that depends on the
+// number of lanes and the instruction set, never on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +25,13 @@ struct LaneRun {
   std::size_t lanes = 0;
   int threads = 1;
   const double* params = nullptr;
-  const double* const* inputs = nullptr;    // an array of lanes for each input ...
+  const double* const* inputs = nullptr;       // an array of lanes for each input ...
   const std::size_t* input_strides = nullptr;  // ... and how far apart its lanes lie
-  double* const* outputs = nullptr;         // an array of lanes for each output
-  double* const* input_gradients = nullptr; // an array of lanes for each input
+  double* const* outputs = nullptr;            // an array of lanes for each output
+  double* const* input_gradients = nullptr;    // an array of lanes for each input
   const std::size_t* gradient_strides = nullptr;
-  double* param_gradients = nullptr;        // summed over the lanes; written, not added to
-  double seed = 1.0;                        // gradient of the output in each lane
+  double* param_gradients = nullptr;  // summed over the lanes; written, not added to
+  double seed = 1.0;                  // gradient of the output in each lane
 };
 
 class LaneCode {
@@ -68,7 +69,7 @@ class LaneCode {
   Place seed_{};
   bool has_seed_ = false;
   std::size_t block_ = 0;
-  mutable std::mutex mutex_;                            // guards the memory that no run uses just now
+  mutable std::mutex mutex_;  // guards the memory that no run uses just now
   mutable std::vector<std::unique_ptr<Worker>> spare_;
 };
 

@@ -1,4 +1,5 @@
-// compile.cpp: programs as Python sees them: recording, running on flat arrays of numbers, text, and what the passes did.
+// compile.cpp: programs as Python sees them: recording, running on flat arrays of numbers, text, and what the passes
+// did.
 #include "python/compile.hpp"
 
 #include <pybind11/numpy.h>
@@ -34,7 +35,8 @@ constexpr const char* kSelect = "tapegrad.select";
 constexpr const char* kLinear = "tapegrad.linear";
 
 Node* require_node(py::handle h) {
-  if (!is_value(h.ptr())) throw py::type_error("expected a Value, not " + py::cast<std::string>(py::str(py::type::handle_of(h))));
+  if (!is_value(h.ptr()))
+    throw py::type_error("expected a Value, not " + py::cast<std::string>(py::str(py::type::handle_of(h))));
   return node_of(h.ptr());
 }
 
@@ -44,14 +46,15 @@ std::vector<Node*> nodes_of(const py::sequence& values) {
   return nodes;
 }
 
-std::unique_ptr<RunnableProgram> make_program(Program program, std::vector<Node*> params, bool exact, const std::vector<std::string>& off,
-                                              bool check) {
+std::unique_ptr<RunnableProgram> make_program(Program program, std::vector<Node*> params, bool exact,
+                                              const std::vector<std::string>& off, bool check) {
   for (Node* n : params) arena().hold(n);
   return std::make_unique<RunnableProgram>(std::move(program), std::move(params), exact, off, check);
 }
 
-std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, const py::sequence& inputs, const py::sequence& looks,
-                                                std::uint64_t since, bool exact, const std::vector<std::string>& off, bool check) {
+std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, const py::sequence& inputs,
+                                                const py::sequence& looks, std::uint64_t since, bool exact,
+                                                const std::vector<std::string>& off, bool check) {
   std::vector<Look> noted;
   for (py::handle h : looks) {
     const auto look = py::cast<py::tuple>(h);
@@ -71,13 +74,15 @@ py::object outcome(long guard) {
 
 const double* checked_inputs(const RunnableProgram& p, const Array& inputs) {
   if (static_cast<std::size_t>(inputs.size()) != p.program().inputs)
-    throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers, not " + std::to_string(inputs.size()));
+    throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers, not " +
+                          std::to_string(inputs.size()));
   return inputs.data();
 }
 
 void require_one_output(const RunnableProgram& p) {
   if (p.program().outputs.size() != 1)
-    throw py::type_error("a gradient is that of one number, but the function returns " + std::to_string(p.program().outputs.size()));
+    throw py::type_error("a gradient is that of one number, but the function returns " +
+                         std::to_string(p.program().outputs.size()));
 }
 
 py::object run(RunnableProgram& p, const Array& inputs) {
@@ -101,7 +106,8 @@ py::object run_backward(RunnableProgram& p, const Array& inputs) {
   return guard == -1 ? py::object(py::float_(value)) : outcome(guard);
 }
 
-// Arguments of a run over lanes: each an array and whether its first axis is that of the lanes. An array of shape (lanes, m) is m inputs.
+// Arguments of a run over lanes: each an array and whether its first axis is that of the lanes. An array of shape
+// (lanes, m) is m inputs.
 struct LaneArguments {
   std::vector<Array> arrays;
   std::vector<LaneInput> inputs;
@@ -116,14 +122,18 @@ struct LaneArguments {
       const auto size = static_cast<std::size_t>(array.size());
       if (batched && lanes && size % lanes) throw py::value_error("an array does not have one row a lane");
       const std::size_t count = batched ? (lanes ? size / lanes : py::cast<std::size_t>(leaf[2])) : size;
-      for (std::size_t k = 0; k < count; ++k) inputs.push_back({array.data() + (lanes || !batched ? k : 0), batched ? count : 0});
+      for (std::size_t k = 0; k < count; ++k)
+        inputs.push_back({array.data() + (lanes || !batched ? k : 0), batched ? count : 0});
     }
     if (inputs.size() != p.program().inputs)
-      throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers a lane, not " + std::to_string(inputs.size()));
+      throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers a lane, not " +
+                            std::to_string(inputs.size()));
   }
 };
 
-py::object lane_outcome(const LaneOutcome& outcome) { return py::make_tuple(outcome.guard, outcome.failures, outcome.first); }
+py::object lane_outcome(const LaneOutcome& outcome) {
+  return py::make_tuple(outcome.guard, outcome.failures, outcome.first);
+}
 
 py::object run_lanes(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads) {
   const LaneArguments arguments(p, leaves, lanes);
@@ -135,7 +145,8 @@ py::object run_lanes(RunnableProgram& p, const py::list& leaves, std::size_t lan
   return outcome.guard == -1 ? py::object(out) : lane_outcome(outcome);
 }
 
-py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads, const std::vector<bool>& wanted) {
+py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads,
+                               const std::vector<bool>& wanted) {
   require_one_output(p);
   const LaneArguments arguments(p, leaves, lanes);
   Array values(static_cast<py::ssize_t>(lanes));
@@ -145,7 +156,8 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
   for (std::size_t leaf = 0, input = 0; leaf < leaves.size(); ++leaf) {
     const auto size = static_cast<std::size_t>(arguments.arrays[leaf].size());
     const auto tuple = py::cast<py::tuple>(leaves[leaf]);
-    const std::size_t count = py::cast<bool>(tuple[1]) ? (lanes ? size / lanes : py::cast<std::size_t>(tuple[2])) : size;
+    const std::size_t count =
+        py::cast<bool>(tuple[1]) ? (lanes ? size / lanes : py::cast<std::size_t>(tuple[2])) : size;
     Array gradient({lanes, count});
     double* data = gradient.mutable_data();
     std::fill(data, data + lanes * count, 0.0);
@@ -155,7 +167,8 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
     }
     gradients.append(gradient);
   }
-  const LaneOutcome outcome = p.run_lanes_gradients(lanes, arguments.inputs, threads, values.mutable_data(), to.data(), strides.data());
+  const LaneOutcome outcome =
+      p.run_lanes_gradients(lanes, arguments.inputs, threads, values.mutable_data(), to.data(), strides.data());
   return outcome.guard == -1 ? py::object(py::make_tuple(values, gradients)) : lane_outcome(outcome);
 }
 
@@ -164,7 +177,8 @@ py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::s
   const LaneArguments arguments(p, leaves, lanes);
   Array values(static_cast<py::ssize_t>(lanes));
   bool failed;
-  const LaneOutcome outcome = p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);
+  const LaneOutcome outcome =
+      p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);
   if (failed) throw py::error_already_set();
   if (outcome.guard != -1) return lane_outcome(outcome);
   double total = 0.0;
@@ -214,9 +228,9 @@ py::object apply(const std::string& name, const py::sequence& operands) {
     bool is_int = false;
     for (Node* n : nodes) either |= n->flags;
     switch (op) {
-#define TAPEGRAD_BINARY(id, ...)                                                                                              \
-  case Op::id:                                                                                                                \
-    is_int = Rule<Op::id>::int_value(nodes[0]->flags & kDataInt, nodes[1]->flags & kDataInt, values[0], values[1]);           \
+#define TAPEGRAD_BINARY(id, ...)                                                                                    \
+  case Op::id:                                                                                                      \
+    is_int = Rule<Op::id>::int_value(nodes[0]->flags & kDataInt, nodes[1]->flags & kDataInt, values[0], values[1]); \
     break;
 #include "core/ops.def"
       default:
@@ -224,7 +238,8 @@ py::object apply(const std::string& name, const py::sequence& operands) {
     }
     Flags flags = inherited(nodes[0]->flags);
     if (is_int) flags |= int_flag(&z);
-    Node* n = nodes.size() == 2 ? arena().make_binary(op, nodes[0], nodes[1], z, flags) : arena().make_unary(op, nodes[0], z, flags);
+    Node* n = nodes.size() == 2 ? arena().make_binary(op, nodes[0], nodes[1], z, flags)
+                                : arena().make_unary(op, nodes[0], z, flags);
     return steal(show(n, type_of(flags), either));
   }
   throw py::value_error("no operation '" + name + "'");
@@ -234,7 +249,8 @@ py::object custom(const char* label, const py::sequence& operands, double data, 
   const std::vector<Node*> nodes = nodes_of(operands);
   Flags flags = static_cast<Flags>(inherited(nodes[0]->flags) | (is_int ? kDataInt : 0)), either = 0;
   for (Node* n : nodes) either |= n->flags;
-  return steal(show(arena().make_custom(nodes.data(), static_cast<std::uint32_t>(nodes.size()), nullptr, label_index(label), data, flags),
+  return steal(show(arena().make_custom(nodes.data(), static_cast<std::uint32_t>(nodes.size()), nullptr,
+                                        label_index(label), data, flags),
                     type_of(flags), either));
 }
 
@@ -242,61 +258,89 @@ py::object custom(const char* label, const py::sequence& operands, double data, 
 
 void register_programs(py::module_& m) {
   py::class_<RunnableProgram>(m, "Program", "A recorded program and the Values that are its parameters.")
-      .def("run", &run, py::arg("inputs"), "Outputs for flat inputs, or the index of the first guard that does not hold.")
+      .def("run", &run, py::arg("inputs"),
+           "Outputs for flat inputs, or the index of the first guard that does not hold.")
       .def("run_gradients", &run_gradients, py::arg("inputs"), py::arg("wanted"),
            "(value, gradients by the inputs), or the index of a guard. wanted: which inputs, [] for all.")
-      .def("run_backward", &run_backward, py::arg("inputs"), "The value; adds into the parameters' grads. Or the index of a guard.")
+      .def("run_backward", &run_backward, py::arg("inputs"),
+           "The value; adds into the parameters' grads. Or the index of a guard.")
       .def("run_lanes", &run_lanes, py::arg("leaves"), py::arg("lanes"), py::arg("threads"),
-           "Outputs of shape (outputs, lanes), or (guard, lanes in which it fails, first of them). leaves: (array, batched, inputs).")
-      .def("run_lanes_gradients", &run_lanes_gradients, py::arg("leaves"), py::arg("lanes"), py::arg("threads"), py::arg("wanted"),
+           "Outputs of shape (outputs, lanes), or (guard, lanes in which it fails, first of them). leaves: (array, "
+           "batched, inputs).")
+      .def("run_lanes_gradients", &run_lanes_gradients, py::arg("leaves"), py::arg("lanes"), py::arg("threads"),
+           py::arg("wanted"),
            "(values, one gradient array of shape (lanes, inputs) a leaf), or the outcome of a guard.")
-      .def("run_lanes_backward", &run_lanes_backward, py::arg("leaves"), py::arg("lanes"), py::arg("threads"), py::arg("seed"),
-           "seed times the sum of the values; adds seed times the gradients into the parameters. Or the outcome of a guard.")
-      .def_property_readonly("text", [](const RunnableProgram& p) { return p.program().text(); }, "The program as recorded.")
-      .def_property_readonly("simplified", [](const RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
+      .def("run_lanes_backward", &run_lanes_backward, py::arg("leaves"), py::arg("lanes"), py::arg("threads"),
+           py::arg("seed"),
+           "seed times the sum of the values; adds seed times the gradients into the parameters. Or the outcome of a "
+           "guard.")
+      .def_property_readonly(
+          "text", [](const RunnableProgram& p) { return p.program().text(); }, "The program as recorded.")
+      .def_property_readonly(
+          "simplified", [](const RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
       .def_property_readonly("inputs", [](const RunnableProgram& p) { return p.program().inputs; })
       .def_property_readonly("outputs", [](const RunnableProgram& p) { return p.program().outputs.size(); })
       .def_property_readonly("nodes", [](const RunnableProgram& p) { return p.program().code.size(); })
       .def_property_readonly("params", &params_of, "The Values read at each run.")
       .def_property_readonly("guards", &guards_of, "(kind, expected, source line) of each guard.")
       .def_property_readonly("steps", &steps_of, "Steps and slots of memory after lowering.")
-      .def_property_readonly("passes", [](const RunnableProgram& p) {
-        py::dict out;
-        for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
-        return out;
-      }, "How many instructions each pass removed or replaced.");
-  m.def("record_program", &record_program, py::arg("outputs"), py::arg("inputs"), py::arg("looks"), py::arg("since"), py::arg("exact"),
-        py::arg("off"), py::arg("check"), "Copies out what was recorded since begin_recording().");
-  m.def("read_program",
-        [](const std::string& text, const py::sequence& params, bool exact, const std::vector<std::string>& off, bool check) {
-          Program program = read_program(text);
-          if (program.params != params.size()) throw py::value_error("the program has another number of parameters");
-          return make_program(std::move(program), nodes_of(params), exact, off, check);
-        },
-        py::arg("text"), py::arg("params"), py::arg("exact"), py::arg("off"), py::arg("check"), "Reads what Program.text gave.");
+      .def_property_readonly(
+          "passes",
+          [](const RunnableProgram& p) {
+            py::dict out;
+            for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
+            return out;
+          },
+          "How many instructions each pass removed or replaced.");
+  m.def("record_program", &record_program, py::arg("outputs"), py::arg("inputs"), py::arg("looks"), py::arg("since"),
+        py::arg("exact"), py::arg("off"), py::arg("check"), "Copies out what was recorded since begin_recording().");
+  m.def(
+      "read_program",
+      [](const std::string& text, const py::sequence& params, bool exact, const std::vector<std::string>& off,
+         bool check) {
+        Program program = read_program(text);
+        if (program.params != params.size()) throw py::value_error("the program has another number of parameters");
+        return make_program(std::move(program), nodes_of(params), exact, off, check);
+      },
+      py::arg("text"), py::arg("params"), py::arg("exact"), py::arg("off"), py::arg("check"),
+      "Reads what Program.text gave.");
   m.def("apply", &apply, py::arg("name"), py::arg("operands"), "One node of a table operation, by name.");
-  m.def("detach", [](py::handle v) {
-    Node* n = require_node(v);
-    return custom(kDetach, py::make_tuple(v), n->data, n->flags & kDataInt);
-  }, py::arg("value"), "A node with the value's number, through which no gradient goes.");
-  m.def("select", [](py::handle c, py::handle a, py::handle b) {
-    Node* chosen = require_node(c)->data != 0 ? require_node(a) : require_node(b);
-    return custom(kSelect, py::make_tuple(c, a, b), chosen->data, chosen->flags & kDataInt);
-  }, py::arg("condition"), py::arg("a"), py::arg("b"), "A node that is a where the condition is not 0, else b.");
-  m.def("linear", [](const py::sequence& operands, py::handle data, const py::sequence& grads) {
-    py::list all;
-    for (py::handle h : operands) all.append(h);
-    all.append(data);
-    for (py::handle h : grads) all.append(h);
-    return custom(kLinear, all, require_node(data)->data, false);
-  }, py::arg("operands"), py::arg("data"), py::arg("grads"), "A node with that number and those derivatives by its operands.");
-  m.def("peek", [](py::handle v) {
-    Node* n = require_node(v);
-    return steal(to_python(n->data, n->flags & kDataInt));
-  }, py::arg("value"), "The number of a Value, unnoticed by a recording.");
+  m.def(
+      "detach",
+      [](py::handle v) {
+        Node* n = require_node(v);
+        return custom(kDetach, py::make_tuple(v), n->data, n->flags & kDataInt);
+      },
+      py::arg("value"), "A node with the value's number, through which no gradient goes.");
+  m.def(
+      "select",
+      [](py::handle c, py::handle a, py::handle b) {
+        Node* chosen = require_node(c)->data != 0 ? require_node(a) : require_node(b);
+        return custom(kSelect, py::make_tuple(c, a, b), chosen->data, chosen->flags & kDataInt);
+      },
+      py::arg("condition"), py::arg("a"), py::arg("b"), "A node that is a where the condition is not 0, else b.");
+  m.def(
+      "linear",
+      [](const py::sequence& operands, py::handle data, const py::sequence& grads) {
+        py::list all;
+        for (py::handle h : operands) all.append(h);
+        all.append(data);
+        for (py::handle h : grads) all.append(h);
+        return custom(kLinear, all, require_node(data)->data, false);
+      },
+      py::arg("operands"), py::arg("data"), py::arg("grads"),
+      "A node with that number and those derivatives by its operands.");
+  m.def(
+      "peek",
+      [](py::handle v) {
+        Node* n = require_node(v);
+        return steal(to_python(n->data, n->flags & kDataInt));
+      },
+      py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products"}) passes.append(name);
+  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products"})
+    passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }
 

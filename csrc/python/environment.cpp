@@ -1,6 +1,7 @@
 // environment.cpp: whether what a function closes over is still what it was when the function was recorded.
 //
-// tapegrad.compiled.environment takes the snapshot, a tuple of checks; this file compares, by identity, in a few nanoseconds an object.
+// tapegrad.compiled.environment takes the snapshot, a tuple of checks; this file compares, by identity, in a few
+// nanoseconds an object.
 #include <cstring>
 
 #include "python/compile.hpp"
@@ -21,8 +22,10 @@ bool same(PyObject* now, PyObject* then) {
   if (now == then) return true;
   if (!now) return then == missing;
   if (Py_TYPE(now) != Py_TYPE(then)) return false;
-  if (PyFloat_CheckExact(now)) return std::memcmp(&((PyFloatObject*)now)->ob_fval, &((PyFloatObject*)then)->ob_fval, sizeof(double)) == 0;
-  if (PyLong_CheckExact(now) || PyUnicode_CheckExact(now) || PyBytes_CheckExact(now)) return PyObject_RichCompareBool(now, then, Py_EQ) == 1;
+  if (PyFloat_CheckExact(now))
+    return std::memcmp(&((PyFloatObject*)now)->ob_fval, &((PyFloatObject*)then)->ob_fval, sizeof(double)) == 0;
+  if (PyLong_CheckExact(now) || PyUnicode_CheckExact(now) || PyBytes_CheckExact(now))
+    return PyObject_RichCompareBool(now, then, Py_EQ) == 1;
   return false;
 }
 
@@ -57,12 +60,14 @@ bool same_bytes(PyObject* array, PyObject* copy) {
     PyErr_Clear();
     return false;
   }
-  const bool equal = now.len == PyBytes_GET_SIZE(copy) && std::memcmp(now.buf, PyBytes_AS_STRING(copy), static_cast<std::size_t>(now.len)) == 0;
+  const bool equal = now.len == PyBytes_GET_SIZE(copy) &&
+                     std::memcmp(now.buf, PyBytes_AS_STRING(copy), static_cast<std::size_t>(now.len)) == 0;
   PyBuffer_Release(&now);
   return equal;
 }
 
-// A type is known by its version, which changes with any assignment to it or to a base; when it did, Python looks closer.
+// A type is known by its version, which changes with any assignment to it or to a base; when it did, Python looks
+// closer.
 bool same_type(PyObject* check) {
   auto* type = reinterpret_cast<PyTypeObject*>(PyList_GET_ITEM(check, 1));
   const unsigned long then = PyLong_AsUnsignedLong(PyList_GET_ITEM(check, 2));
@@ -128,18 +133,26 @@ void register_environment(py::module_& m) {
   missing = PyObject_CallNoArgs(reinterpret_cast<PyObject*>(&PyBaseObject_Type));
   if (!missing) throw py::error_already_set();
   m.attr("missing") = py::reinterpret_borrow<py::object>(missing);
-  m.def("unchanged", [](const py::tuple& checks) {
-    const int changed = unchanged(checks.ptr());
-    if (changed < 0) throw py::error_already_set();
-    return changed;
-  }, py::arg("checks"), "0 if every check of a snapshot still holds, else 1 + the index of one that does not.");
-  m.def("dict_version", [](const py::dict& dict) { return version_of(dict.ptr()); }, py::arg("dict"),
-        "A number that changes with each assignment to the dict; 0 where Python keeps none.");
-  m.def("type_version", [](const py::type& type) {
-    const py::str name("__call__");
-    _PyType_Lookup(reinterpret_cast<PyTypeObject*>(type.ptr()), name.ptr());  // gives the type a version if it has none
-    return reinterpret_cast<PyTypeObject*>(type.ptr())->tp_version_tag;
-  }, py::arg("type"), "A number that changes with each assignment to the type; 0 if it has none.");
+  m.def(
+      "unchanged",
+      [](const py::tuple& checks) {
+        const int changed = unchanged(checks.ptr());
+        if (changed < 0) throw py::error_already_set();
+        return changed;
+      },
+      py::arg("checks"), "0 if every check of a snapshot still holds, else 1 + the index of one that does not.");
+  m.def(
+      "dict_version", [](const py::dict& dict) { return version_of(dict.ptr()); }, py::arg("dict"),
+      "A number that changes with each assignment to the dict; 0 where Python keeps none.");
+  m.def(
+      "type_version",
+      [](const py::type& type) {
+        const py::str name("__call__");
+        _PyType_Lookup(reinterpret_cast<PyTypeObject*>(type.ptr()),
+                       name.ptr());  // gives the type a version if it has none
+        return reinterpret_cast<PyTypeObject*>(type.ptr())->tp_version_tag;
+      },
+      py::arg("type"), "A number that changes with each assignment to the type; 0 if it has none.");
 }
 
 }  // namespace tapegrad::python

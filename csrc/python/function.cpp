@@ -1,5 +1,6 @@
-// function.cpp: the type of a compiled function. Calls with plain floats go straight to the program last used; every other call, and
-// every call whose guards do not hold, goes to the owner, a Python object that sorts arguments, records and chooses programs.
+// function.cpp: the type of a compiled function. Calls with plain floats go straight to the program last used; every
+// other call, and every call whose guards do not hold, goes to the owner, a Python object that sorts arguments, records
+// and chooses programs.
 #include <cstddef>
 #include <vector>
 
@@ -26,14 +27,15 @@ struct Ready {
 };
 
 struct FunctionObject {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   PyObject* owner;
   PyObject* weakrefs;
   Ready ready[kWays];
 };
 
-FunctionObject* as_function(PyObject* o) { return reinterpret_cast<FunctionObject*>(o); }
+FunctionObject* as_function(PyObject* o) {
+  return reinterpret_cast<FunctionObject*>(o);
+}
 
 PyObject *names[kWays], *str_bind;
 
@@ -57,7 +59,8 @@ PyObject* slow(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count,
   return PyObject_VectorcallMethod(names[way], all.data(), static_cast<std::size_t>(count + 1), kwnames);
 }
 
-// Runs while `program` is kept alive: a run may let go of the interpreter and another thread may then replace what is ready.
+// Runs while `program` is kept alive: a run may let go of the interpreter and another thread may then replace what is
+// ready.
 template <typename Run>
 PyObject* fast(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count, PyObject* kwnames, Run run) {
   Ready& ready = as_function(self)->ready[way];
@@ -81,35 +84,37 @@ PyObject* fast(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count,
 }
 
 PyObject* function_vectorcall(PyObject* self, PyObject* const* args, std::size_t nargsf, PyObject* kwnames) {
-  return fast(self, kCallWay, args, PyVectorcall_NARGS(nargsf), kwnames, [](RunnableProgram& p, const double* inputs, PyObject** out) {
-    double value;
-    const long guard = p.run(inputs, &value);
-    if (guard == -1) *out = PyFloat_FromDouble(value);
-    return guard;
-  });
+  return fast(self, kCallWay, args, PyVectorcall_NARGS(nargsf), kwnames,
+              [](RunnableProgram& p, const double* inputs, PyObject** out) {
+                double value;
+                const long guard = p.run(inputs, &value);
+                if (guard == -1) *out = PyFloat_FromDouble(value);
+                return guard;
+              });
 }
 
 PyObject* function_value_and_grad(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
-  return fast(self, kGradientWay, args, count, kwnames, [count](RunnableProgram& p, const double* inputs, PyObject** out) {
-    double value, gradients[kMaxFast];
-    const long guard = p.run_gradients(inputs, {}, &value, gradients);
-    if (guard != -1) return guard;
-    PyObject* slopes = count == 1 ? PyFloat_FromDouble(gradients[0]) : PyTuple_New(count);
-    if (!slopes) return -2L;
-    for (Py_ssize_t i = 0; count > 1 && i < count; ++i) {
-      PyObject* slope = PyFloat_FromDouble(gradients[i]);
-      if (!slope) {
-        Py_DECREF(slopes);
-        return -2L;
-      }
-      PyTuple_SET_ITEM(slopes, i, slope);
-    }
-    PyObject* shown = PyFloat_FromDouble(value);
-    *out = shown ? PyTuple_Pack(2, shown, slopes) : nullptr;
-    Py_XDECREF(shown);
-    Py_DECREF(slopes);
-    return guard;
-  });
+  return fast(self, kGradientWay, args, count, kwnames,
+              [count](RunnableProgram& p, const double* inputs, PyObject** out) {
+                double value, gradients[kMaxFast];
+                const long guard = p.run_gradients(inputs, {}, &value, gradients);
+                if (guard != -1) return guard;
+                PyObject* slopes = count == 1 ? PyFloat_FromDouble(gradients[0]) : PyTuple_New(count);
+                if (!slopes) return -2L;
+                for (Py_ssize_t i = 0; count > 1 && i < count; ++i) {
+                  PyObject* slope = PyFloat_FromDouble(gradients[i]);
+                  if (!slope) {
+                    Py_DECREF(slopes);
+                    return -2L;
+                  }
+                  PyTuple_SET_ITEM(slopes, i, slope);
+                }
+                PyObject* shown = PyFloat_FromDouble(value);
+                *out = shown ? PyTuple_Pack(2, shown, slopes) : nullptr;
+                Py_XDECREF(shown);
+                Py_DECREF(slopes);
+                return guard;
+              });
 }
 
 PyObject* function_backward(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
@@ -170,9 +175,13 @@ PyObject* function_get(PyObject* self, PyObject* instance, PyObject*) {
   return PyObject_CallMethodObjArgs(as_function(self)->owner, str_bind, instance, nullptr);
 }
 
-PyObject* function_repr(PyObject* self) { return PyObject_Repr(as_function(self)->owner); }
+PyObject* function_repr(PyObject* self) {
+  return PyObject_Repr(as_function(self)->owner);
+}
 
-PyObject* function_reduce(PyObject* self, PyObject*) { return PyObject_CallMethod(as_function(self)->owner, "reduce", nullptr); }
+PyObject* function_reduce(PyObject* self, PyObject*) {
+  return PyObject_CallMethod(as_function(self)->owner, "reduce", nullptr);
+}
 
 int function_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
@@ -221,7 +230,8 @@ PyMethodDef function_methods[] = {
      "value_and_grad($self, /, *args, argnums=None, **kwargs)\n--\n\n"
      "The function's value and its gradient by the numeric arguments, each shaped like the argument.\n\n"
      "With one numeric argument the gradient itself, with several a tuple with one entry each (None for static ones).\n"
-     "argnums: a position, or a tuple of positions, to differentiate by these only. The function must return one Value."},
+     "argnums: a position, or a tuple of positions, to differentiate by these only. The function must return one "
+     "Value."},
     {"backward", as_method(function_backward), METH_FASTCALL | METH_KEYWORDS,
      "backward($self, /, *args, **kwargs)\n--\n\n"
      "As fn(*args).backward(): adds into the grad of every Value that the function closes over; returns the value."},

@@ -42,7 +42,9 @@ void end_recording() {
 
 }  // namespace
 
-PyObject* thread_observer() { return current ? current->observer : nullptr; }
+PyObject* thread_observer() {
+  return current ? current->observer : nullptr;
+}
 
 PyObject* observe(const char* method, PyObject* value) {
   PyObject* who = Py_NewRef(thread_observer());
@@ -53,7 +55,8 @@ PyObject* observe(const char* method, PyObject* value) {
 
 PyObject* observe_construction(PyObject* data, PyObject* children, PyObject* local_grads) {
   PyObject* who = Py_NewRef(thread_observer());
-  PyObject* made = PyObject_CallMethod(who, "construct", "OOO", data, children ? children : Py_None, local_grads ? local_grads : Py_None);
+  PyObject* made = PyObject_CallMethod(who, "construct", "OOO", data, children ? children : Py_None,
+                                       local_grads ? local_grads : Py_None);
   Py_DECREF(who);
   return made;
 }
@@ -61,29 +64,38 @@ PyObject* observe_construction(PyObject* data, PyObject* children, PyObject* loc
 bool refuse_while_recording(const char* what) {
   if (!observer()) return false;
   PyErr_Format(PyExc_TypeError,
-               "%s is not possible inside a compiled function: it would happen once, when the function is recorded, and not at later "
+               "%s is not possible inside a compiled function: it would happen once, when the function is recorded, "
+               "and not at later "
                "calls; do it outside",
                what);
   return true;
 }
 
 bool is_traced_number(PyObject* o) {
-  return observer() && traced_types && PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(traced_types, 0)));
+  return observer() && traced_types &&
+         PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(traced_types, 0)));
 }
 
 void register_observe(py::module_& m) {
   m.def("begin_recording", &begin_recording, py::arg("observer"),
-        "From now on this thread's looks at Values go to the observer; returns the id that separates old nodes from new ones.");
+        "From now on this thread's looks at Values go to the observer; returns the id that separates old nodes from "
+        "new ones.");
   m.def("end_recording", &end_recording, "Ends what begin_recording() began.");
   m.def("is_recording", [] { return observer() != nullptr; }, "Whether this thread is recording a compiled function.");
-  m.def("current_observer", [] {
-    PyObject* who = observer();
-    return py::reinterpret_borrow<py::object>(who ? who : Py_None);
-  }, "The observer of this thread, or None.");
-  m.def("set_traced_type", [](py::type type) {
-    Py_XDECREF(traced_types);
-    traced_types = PyTuple_Pack(1, type.ptr());
-  }, "Tells which class stands for numbers that a recorded function got from Values.");
+  m.def(
+      "current_observer",
+      [] {
+        PyObject* who = observer();
+        return py::reinterpret_borrow<py::object>(who ? who : Py_None);
+      },
+      "The observer of this thread, or None.");
+  m.def(
+      "set_traced_type",
+      [](py::type type) {
+        Py_XDECREF(traced_types);
+        traced_types = PyTuple_Pack(1, type.ptr());
+      },
+      "Tells which class stands for numbers that a recorded function got from Values.");
 }
 
 }  // namespace tapegrad::python

@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::size_t kLetGoSteps = 20000;  // from this size on, a run lets other threads work
 
-bool is_off(const std::vector<std::string>& off, const char* name) { return std::find(off.begin(), off.end(), name) != off.end(); }
+bool is_off(const std::vector<std::string>& off, const char* name) {
+  return std::find(off.begin(), off.end(), name) != off.end();
+}
 
 }  // namespace
 
@@ -93,7 +95,8 @@ struct RunnableProgram::Run {
   }
 };
 
-RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off, bool check)
+RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off,
+                                 bool check)
     : program_(std::move(program)),
       draft_(simplify(program_, exact, off, &counts_)),
       params_(std::move(params)),
@@ -113,7 +116,8 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   Lowering how;
   how.forward_only = want == Want::value;
   how.param_gradients = want == Want::param_gradients;
-  if (want == Want::input_gradients) how.input_gradients = wanted.empty() ? std::vector<bool>(program_.inputs, true) : wanted;
+  if (want == Want::input_gradients)
+    how.input_gradients = wanted.empty() ? std::vector<bool>(program_.inputs, true) : wanted;
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
@@ -122,7 +126,9 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   return made;
 }
 
-const Variant& RunnableProgram::variant(Want want, const std::vector<bool>& wanted) { return find(want, wanted); }
+const Variant& RunnableProgram::variant(Want want, const std::vector<bool>& wanted) {
+  return find(want, wanted);
+}
 
 long RunnableProgram::run(const double* inputs, double* outputs) {
   Run run(find(Want::value, {}));
@@ -134,7 +140,8 @@ long RunnableProgram::run(const double* inputs, double* outputs) {
   return -1;
 }
 
-long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output, double* gradients) {
+long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output,
+                                    double* gradients) {
   Run run(find(Want::input_gradients, wanted));
   const Lowered& l = run.variant.lowered;
   run.load(params_, inputs);
@@ -186,36 +193,42 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
   return add_gradients(g) ? -1 : -2;
 }
 
-// A parameter with operands of its own passes its gradient on to them: an ordinary sweep from above the parameters does it.
+// A parameter with operands of its own passes its gradient on to them: an ordinary sweep from above the parameters does
+// it.
 bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
-  PyObject* top = show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-                       value_type(), kTracked);
+  PyObject* top =
+      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+           value_type(), kTracked);
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
   return done != nullptr;
 }
 
-// ---- lanes ----------------------------------------------------------------------------------------------------------------------------
+// ---- lanes
+// ----------------------------------------------------------------------------------------------------------------------------
 
 LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off)
     : split(std::move(s)),
       uniform_draft(simplify(split.uniform, false, off, nullptr)),
       lanes_draft(simplify(split.lanes, false, off, nullptr)),
-      uniform(lower(uniform_draft, [&] {
-        Lowering own = how;
-        own.input_gradients.clear();
-        own.forward_only = !how.param_gradients;
-        return own;
-      }())),
+      uniform(lower(uniform_draft,
+                    [&] {
+                      Lowering own = how;
+                      own.input_gradients.clear();
+                      own.forward_only = !how.param_gradients;
+                      return own;
+                    }())),
       uniform_code(uniform),
       lanes(lower(lanes_draft, how)),
       steps(split.lanes.code.size()) {}
 
-LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted) {
+LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
+                                         const std::vector<bool>& wanted) {
   std::vector<bool> batched;
-  for (std::size_t k = 0; k < inputs.size(); ++k) batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
   const auto key = std::make_tuple(want, batched, wanted);
   const auto found = lane_variants_.find(key);
   if (found != lane_variants_.end()) return found->second;
@@ -228,12 +241,15 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
-  return lane_variants_.emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
+  return lane_variants_
+      .emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
       .first->second;
 }
 
-// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1 nothing was changed.
-LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients) {
+// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
+// nothing was changed.
+LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
+                                       double* param_gradients) {
   const Split& split = v.split;
   std::vector<double> params;
   params.reserve(split.lanes.params);
@@ -252,7 +268,8 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
     memory.resize(v.uniform_code.slots());
     v.uniform_code.prepare(memory.data());
     std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
-    for (std::uint32_t k = 0; k < unbatched; ++k) memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
+    for (std::uint32_t k = 0; k < unbatched; ++k)
+      memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
     v.uniform_code.forward(memory.data());
   }
   for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
@@ -276,8 +293,10 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   if (!param_gradients) return {};
   if (split.shared && v.uniform.seed != kNoSlot) {
     double* m = memory.data();
-    for (std::uint32_t k = 0; k < split.shared; ++k) m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), m + v.uniform.param_gradients);
+    for (std::uint32_t k = 0; k < split.shared; ++k)
+      m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()),
+              m + v.uniform.param_gradients);
     m[v.uniform.seed] = 1.0;
     v.uniform_code.backward(m);
     std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
@@ -287,7 +306,8 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   return {};
 }
 
-LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* const* outputs) {
+LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                       double* const* outputs) {
   LaneRun run;
   run.lanes = lanes;
   run.threads = threads;
@@ -295,8 +315,8 @@ LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<Lane
   return run_split(find_lanes(Want::value, inputs, {}), run, inputs, nullptr);
 }
 
-LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
-                                                 double* const* gradients, const std::size_t* strides) {
+LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                                 double* output, double* const* gradients, const std::size_t* strides) {
   std::vector<bool> wanted;
   for (std::size_t k = 0; k < inputs.size(); ++k) wanted.push_back(gradients[k] != nullptr);
   LaneVariant& v = find_lanes(Want::input_gradients, inputs, wanted);
@@ -315,8 +335,8 @@ LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::v
   return run_split(v, run, inputs, nullptr);
 }
 
-LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
-                                                double seed, bool* failed) {
+LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                                double* output, double seed, bool* failed) {
   LaneRun run;
   run.lanes = lanes;
   run.threads = threads;

@@ -56,19 +56,21 @@ class RunnableProgram {
   RunnableProgram(const RunnableProgram&) = delete;
   RunnableProgram& operator=(const RunnableProgram&) = delete;
 
-  // The three ways to run. Each returns -1, or the index of the first guard that does not hold, and then has changed nothing. With an
-  // error set (check=True only) it returns -2. `wanted` names the inputs whose gradients are wanted, all of them when empty.
+  // The three ways to run. Each returns -1, or the index of the first guard that does not hold, and then has changed
+  // nothing. With an error set (check=True only) it returns -2. `wanted` names the inputs whose gradients are wanted,
+  // all of them when empty.
   long run(const double* inputs, double* outputs);
   long run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output, double* gradients);
   long run_backward(const double* inputs, double* output);
 
-  // The same for many lanes. `outputs` has an array of lanes for each output of the program. Gradients by the inputs: an array of lanes
-  // each, null where not wanted. run_lanes_backward() adds the gradients, summed over the lanes and times `seed`, into the parameters.
+  // The same for many lanes. `outputs` has an array of lanes for each output of the program. Gradients by the inputs:
+  // an array of lanes each, null where not wanted. run_lanes_backward() adds the gradients, summed over the lanes and
+  // times `seed`, into the parameters.
   LaneOutcome run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* const* outputs);
   LaneOutcome run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
                                   double* const* gradients, const std::size_t* strides);
-  LaneOutcome run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output, double seed,
-                                 bool* failed);
+  LaneOutcome run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                 double seed, bool* failed);
 
   const Program& program() const { return program_; }
   const Draft& draft() const { return draft_; }

@@ -1,5 +1,6 @@
-// common_subexpressions.cpp: finds values that are computed twice, by value numbering. Exactly, only the second computation is saved and
-// gradients stay apart (their sums would round otherwise); loosely, the second value is replaced by the first altogether.
+// common_subexpressions.cpp: finds values that are computed twice, by value numbering. Exactly, only the second
+// computation is saved and gradients stay apart (their sums would round otherwise); loosely, the second value is
+// replaced by the first altogether.
 #include <cstring>
 
 #include "core/passes/passes.hpp"
@@ -66,7 +67,8 @@ std::size_t merge_common_subexpressions(Draft& draft, bool exact) {
     Key key{static_cast<std::uint64_t>(i.code), i.a, i.b, bits};
     if (!is_leaf(i.code)) {
       key.first = draft.same[i.a];
-      if (kArity[i.code < Code::table_end ? static_cast<int>(i.code) : 0] == 2 || i.code == Code::select) key.second = draft.same[i.b];
+      if (kArity[i.code < Code::table_end ? static_cast<int>(i.code) : 0] == 2 || i.code == Code::select)
+        key.second = draft.same[i.b];
       if (i.code == Code::select) key.third = draft.same[i.c];
       if ((i.code == Code::add || i.code == Code::mul) && key.first > key.second) std::swap(key.first, key.second);
     }

@@ -11,7 +11,8 @@ std::size_t fold_constants(Draft& draft, bool) {
     Instruction& i = p.code[n];
     if (i.code == Code::input || i.code == Code::param) continue;
     bool constant = true;
-    p.for_each_operand(i, [&](std::uint32_t operand) { constant = constant && p.code[operand].code == Code::constant; });
+    p.for_each_operand(i,
+                       [&](std::uint32_t operand) { constant = constant && p.code[operand].code == Code::constant; });
     if (!constant) continue;
     values[n] = evaluate(p, i, values.data());
     if (i.code == Code::constant) continue;

@@ -13,7 +13,9 @@ const Pass kPasses[4] = {
     {"dead code", remove_dead_code},
 };
 
-Draft::Draft(Program p) : program(std::move(p)), same(program.code.size()) { std::iota(same.begin(), same.end(), 0u); }
+Draft::Draft(Program p) : program(std::move(p)), same(program.code.size()) {
+  std::iota(same.begin(), same.end(), 0u);
+}
 
 Draft simplify(Program program, bool exact, const std::vector<std::string>& off, std::vector<PassCount>* counts) {
   Draft draft(std::move(program));

@@ -1,7 +1,8 @@
-// passes.hpp: the simplifications of a program. Each is one function that may be left out; none changes what a program computes.
+// passes.hpp: the simplifications of a program. Each is one function that may be left out; none changes what a program
+// computes.
 //
-// With `exact` set a pass keeps every bit of values and gradients, in particular the order in which gradients are added; without it sums
-// may be formed in another order.
+// With `exact` set a pass keeps every bit of values and gradients, in particular the order in which gradients are
+// added; without it sums may be formed in another order.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@
 
 namespace tapegrad {
 
-// A program while it is being simplified. `same[i]` is the first value known to equal value i bit for bit (i itself if there is none):
-// it need not be computed again, but keeps gradients of its own.
+// A program while it is being simplified. `same[i]` is the first value known to equal value i bit for bit (i itself if
+// there is none): it need not be computed again, but keeps gradients of its own.
 struct Draft {
   Program program;
   std::vector<std::uint32_t> same;
@@ -30,9 +31,10 @@ std::size_t remove_dead_code(Draft& draft, bool exact);
 
 // A program in two: what is the same for all lanes is computed once a call, the rest in each lane.
 struct Split {
-  Program uniform;  // params as before; inputs: uniform_inputs, then one gradient for each shared value. outputs[0] carries those
-                    // gradients backward, outputs[1 ...] are the shared values
-  Program lanes;    // params: those of before, then uniform_inputs, then the shared values; inputs: lane_inputs; outputs as before
+  Program uniform;  // params as before; inputs: uniform_inputs, then one gradient for each shared value. outputs[0]
+                    // carries those gradients backward, outputs[1 ...] are the shared values
+  Program lanes;  // params: those of before, then uniform_inputs, then the shared values; inputs: lane_inputs; outputs
+                  // as before
   std::vector<std::uint32_t> uniform_inputs, lane_inputs;  // numbers that the inputs had before
   std::uint32_t shared = 0;
 };

@@ -1,4 +1,5 @@
-// uniform.cpp: parts off what depends on parameters, constants and unbatched inputs only: it is computed once a call, not in each lane.
+// uniform.cpp: parts off what depends on parameters, constants and unbatched inputs only: it is computed once a call,
+// not in each lane.
 #include "core/passes/passes.hpp"
 
 namespace tapegrad {

@@ -1,4 +1,5 @@
-"""Compiled functions: recorded once from ordinary Python over Values, replayed without Python, for one input or for many at once."""
+"""Compiled functions: recorded once from ordinary Python over Values, replayed without Python, for one input or for
+many at once."""
 
 from tapegrad import _core
 from tapegrad.compiled.batching import Mapped, vmap

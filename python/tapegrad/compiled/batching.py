@@ -20,7 +20,8 @@ _NUMBERS = (int, float, np.integer, np.floating)
 
 
 class Mapped:
-    """What `vmap` returns: callable, with `value_and_grad` and `backward` like the function, over arrays with a lane axis."""
+    """What `vmap` returns: callable, with `value_and_grad` and `backward` like the function, over arrays with a lane
+    axis."""
 
     def __init__(self, function: _core.CompiledFunction, in_axes: Any, threads: int) -> None:
         self._owner: Owner = function._owner
@@ -35,19 +36,25 @@ class Mapped:
         recording, out = self._run(batch, lambda program: program.run_lanes(batch.leaves, batch.lanes, self._threads))
         return restore_lanes(recording.result, iter(out), batch.lanes)
 
-    def value_and_grad(self, *args: Any, argnums: int | tuple[int, ...] | None = None, **kwargs: Any) -> tuple[Any, Any]:
-        """The value in each lane and its gradients, an array of lanes in place of each number; see the function's own."""
+    def value_and_grad(
+        self, *args: Any, argnums: int | tuple[int, ...] | None = None, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """The value in each lane and its gradients, an array of lanes in place of each number; see the function's
+        own."""
         batch = _Batch(args, kwargs, self._in_axes)
         wanted, chosen = batch.wanted(argnums)
         _, (values, flat) = self._run(
-            batch, lambda program: program.run_lanes_gradients(batch.leaves, batch.lanes, self._threads, wanted), single=True
+            batch,
+            lambda program: program.run_lanes_gradients(batch.leaves, batch.lanes, self._threads, wanted),
+            single=True,
         )
         gradients = iter(flat)
         shaped = [gradient_like_lanes(part, gradients, batch.lanes) for part in batch.structure[2][2:]]
         return values, shaped[chosen] if isinstance(chosen, int) else tuple(shaped[i] for i in chosen)
 
     def backward(self, *args: Any, reduce: str = "mean", **kwargs: Any) -> float:
-        """Adds the gradients of the lanes' mean (or sum, with reduce="sum") into the grad of every Value closed over; returns that."""
+        """Adds the gradients of the lanes' mean (or sum, with reduce="sum") into the grad of every Value closed over;
+        returns that."""
         if reduce not in ("mean", "sum"):
             raise ValueError(f"reduce must be 'mean' or 'sum', not {reduce!r}")
         batch = _Batch(args, kwargs, self._in_axes)
@@ -55,14 +62,18 @@ class Mapped:
             raise ValueError("the mean over no lanes is not defined; give at least one")
         seed = 1.0 / batch.lanes if reduce == "mean" else 1.0
         _, total = self._run(
-            batch, lambda program: program.run_lanes_backward(batch.leaves, batch.lanes, self._threads, seed), single=True
+            batch,
+            lambda program: program.run_lanes_backward(batch.leaves, batch.lanes, self._threads, seed),
+            single=True,
         )
         value: float = total
         return value
 
     def _run(self, batch: _Batch, run: Callable[[_core.Program], Any], single: bool = False) -> tuple[Recording, Any]:
         if _core.is_recording():
-            raise TypeError("a function mapped over lanes cannot be called inside a compiled function; write the loop out")
+            raise TypeError(
+                "a function mapped over lanes cannot be called inside a compiled function; write the loop out"
+            )
         owner = self._owner
         if owner.options["check"]:
             raise ValueError("check=True is for single calls; under vmap results follow IEEE 754")
@@ -92,8 +103,9 @@ class Mapped:
 
     def _refuse(self, line: str, failures: int, lanes: int, first: int) -> None:
         raise ValueError(
-            f"the lanes of {self.__wrapped__.__qualname__} take different courses at {line}: {failures} of {lanes} lanes (the first is lane "
-            f"{first}) differ from the recording. Python can take one course only: use tapegrad.where(condition, a, b), maximum or clip"
+            f"the lanes of {self.__wrapped__.__qualname__} take different courses at {line}: {failures} of {lanes} lanes "
+            f"(the first is lane {first}) differ from the recording. Python can take one course only: "
+            "use tapegrad.where(condition, a, b), maximum or clip"
         )
 
     def __repr__(self) -> str:
@@ -117,7 +129,12 @@ class _Batch:
         named = [self._take(kwargs[name], default) for name in sorted(kwargs)]
         if self.lanes < 0:
             raise ValueError("no argument has a lane axis: in_axes is None for all of them")
-        self.structure: Structure = ("tuple", tuple, ("tuple", tuple, *parts), ("dict", dict, tuple(sorted(kwargs)), *named))
+        self.structure: Structure = (
+            "tuple",
+            tuple,
+            ("tuple", tuple, *parts),
+            ("dict", dict, tuple(sorted(kwargs)), *named),
+        )
 
     def _take(self, x: Any, axis: Any) -> Structure:
         if axis is not None and isinstance(x, (list, tuple)) and _is_nest_of_numbers(x):
@@ -200,7 +217,8 @@ def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped:
 
     Args:
         f: a compiled function, or a function that `compile` takes.
-        in_axes: which axis of the arrays holds the lanes, as in JAX: one number for all arguments, or a tuple with a number or None
+        in_axes: which axis of the arrays holds the lanes, as in JAX: one number for all arguments, or a tuple with a
+        number or None
             (the same in all lanes) for each positional argument. Lists of numbers count as arrays.
         threads: how many threads share the lanes; results do not depend on it. 0 for as many as there are processors.
 
@@ -211,4 +229,3 @@ def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped:
     if not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads must be a whole number, 0 for all processors, not {threads!r}")
     return Mapped(f, in_axes, threads or os.cpu_count() or 1)
-

@@ -1,8 +1,12 @@
-"""What a function reads beside its arguments: a snapshot that tells later whether a recording still stands for the function.
+"""What a function reads beside its arguments: a snapshot that tells later whether a recording still stands for the
+function.
 
-Followed are closure cells, defaults, the global names that the code uses, the functions and methods called, and the contents of lists,
-dicts, sets, arrays and instances reached that way (of instances and modules only attributes whose name occurs in the code). Values are
-compared by identity: their numbers are read at each call. Not seen are state inside C extensions, files, clocks and random generators.
+Followed are closure cells, defaults, the global names that the code uses, the functions and methods called, and the
+contents of lists,
+dicts, sets, arrays and instances reached that way (of instances and modules only attributes whose name occurs in the
+code). Values are
+compared by identity: their numbers are read at each call. Not seen are state inside C extensions, files, clocks and
+random generators.
 """
 
 from __future__ import annotations
@@ -23,7 +27,19 @@ if TYPE_CHECKING:
 
 CELL, NAMES, ITEMS, LIST, ARRAY, TYPE, CALL = range(7)
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), Value, np.generic, types.CodeType)
-_FOREIGN = sys.stdlib_module_names | {"numpy", "tapegrad", "scipy", "pandas", "matplotlib", "torch", "jax", "jaxlib", "joblib", "dask", "pytest"}
+_FOREIGN = sys.stdlib_module_names | {
+    "numpy",
+    "tapegrad",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "torch",
+    "jax",
+    "jaxlib",
+    "joblib",
+    "dask",
+    "pytest",
+}
 
 Check = list[Any]
 
@@ -141,7 +157,9 @@ class _Walk:
 
     def _instance(self, x: Any) -> None:
         cls = type(x)
-        if cls.__module__ in ("builtins", "_thread") or (_is_foreign(cls.__module__) and not cls.__module__.startswith("tapegrad")):
+        if cls.__module__ in ("builtins", "_thread") or (
+            _is_foreign(cls.__module__) and not cls.__module__.startswith("tapegrad")
+        ):
             return
         self._todo.append(cls)
         own = getattr(x, "__dict__", None)
@@ -204,7 +222,8 @@ def _contents(cls: type) -> dict[type, dict[str, Any]]:
 
 
 def _same_type(check: Check) -> bool:
-    """Whether a class whose version changed still has the same attributes where the code or Python itself looks for them."""
+    """Whether a class whose version changed still has the same attributes where the code or Python itself looks for
+    them."""
     _, cls, _, _, then, names = check
     now = _contents(cls)
     if now.keys() != then.keys():

@@ -1,4 +1,5 @@
-"""`tapegrad.compile`: records a function when it is first called with arguments of some shape, and replays the recording afterwards."""
+"""`tapegrad.compile`: records a function when it is first called with arguments of some shape, and replays the
+recording afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ from tapegrad._core import Value
 from tapegrad.compiled import environment
 from tapegrad.compiled.results import restore, take_results
 from tapegrad.compiled.tracing import Observer
-from tapegrad.compiled.trees import FLOAT, HoldsValues, Structure, gradient_like, number_count, object_array, put_together, take_apart
+from tapegrad.compiled.trees import (
+    FLOAT,
+    HoldsValues,
+    Structure,
+    gradient_like,
+    number_count,
+    object_array,
+    put_together,
+    take_apart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,16 +60,18 @@ class RecordingInfo(NamedTuple):
 
 
 class Owner:
-    """What is behind a compiled function: its options and recordings. Calls that the fast path cannot take end up here."""
+    """What is behind a compiled function: its options and recordings. Calls that the fast path cannot take end up
+    here."""
 
     def __init__(self, fn: Callable[..., Any], options: dict[str, Any]) -> None:
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn)  # type: ignore[arg-type]
         self.__wrapped__ = fn
         self.options = options
         self._recordings: OrderedDict[Structure, list[Recording]] = OrderedDict()
         self._self: weakref.ref[_core.CompiledFunction] | None = None
 
-    # ---- the three ways to call ------------------------------------------------------------------------------------------------------
+    # ---- the three ways to call
+    # ------------------------------------------------------------------------------------------------------
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -72,7 +84,9 @@ class Owner:
         self._arm(CALL, recording, structure)
         return restore(recording.result, iter(out.tolist()))
 
-    def value_and_grad(self, *args: Any, argnums: int | tuple[int, ...] | None = None, **kwargs: Any) -> tuple[float, Any]:
+    def value_and_grad(
+        self, *args: Any, argnums: int | tuple[int, ...] | None = None, **kwargs: Any
+    ) -> tuple[float, Any]:
         structure, numbers = self._take_apart_for("value_and_grad", args, kwargs)
         positional = structure[2][2:]
         wanted, chosen = _wanted(positional, argnums, number_count(structure))
@@ -91,7 +105,8 @@ class Owner:
         value: float = out
         return value
 
-    # ---- recordings --------------------------------------------------------------------------------------------------------------------
+    # ---- recordings --------------------------------------------------------------------------------------------------
+    # ------------------
 
     @staticmethod
     def _take_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Structure, list[Any]]:
@@ -101,11 +116,16 @@ class Owner:
 
     def _take_apart_for(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Structure, list[Any]]:
         if _core.is_recording():
-            raise TypeError(f"{what}() inside a compiled function is not possible: gradients of gradients are not recorded; call it outside")
+            raise TypeError(
+                f"{what}() inside a compiled function is not possible: "
+                "gradients of gradients are not recorded; call it outside"
+            )
         try:
             return self._take_apart(args, kwargs)
         except HoldsValues:
-            raise TypeError(f"{what}() takes numbers, not Values; call the function itself to build a graph of them") from None
+            raise TypeError(
+                f"{what}() takes numbers, not Values; call the function itself to build a graph of them"
+            ) from None
 
     def _run(
         self, structure: Structure, numbers: list[Any], run: Callable[[_core.Program, Any], Any], single: bool = False
@@ -122,13 +142,13 @@ class Owner:
             if single:
                 _require_single(recording.result, self.__wrapped__)
             out = run(recording.program, inputs)
-            if not (type(out) is int):
+            if type(out) is not int:
                 recording.calls += 1
                 if known[0] is not recording:
                     known.remove(recording)
                     known.insert(0, recording)
                 return recording, out
-            kind, expected, line = recording.program.guards[out]
+            line = recording.program.guards[out][2]
             reason = f"another course at {line}"
         recording = self._record(structure, numbers, reason)
         if single:
@@ -137,7 +157,9 @@ class Owner:
         out = run(recording.program, inputs)
         if type(out) is int:
             line = recording.program.guards[out][2]
-            raise RuntimeError(f"the recording of {self.__wrapped__!r} does not reproduce its own run: the guard at {line} differs")
+            raise RuntimeError(
+                f"the recording of {self.__wrapped__!r} does not reproduce its own run: the guard at {line} differs"
+            )
         recording.calls += 1
         return recording, out
 
@@ -154,7 +176,13 @@ class Owner:
             del out
             options = self.options
             program = _core.record_program(
-                nodes, inputs, observer.looks, observer.since, not options["fastmath"], list(options["disable"]), options["check"]
+                nodes,
+                inputs,
+                observer.looks,
+                observer.since,
+                not options["fastmath"],
+                list(options["disable"]),
+                options["check"],
             )
         return Recording(program, result, checks, reason)
 
@@ -168,8 +196,9 @@ class Owner:
             if self.options["on_limit"] == "eager":
                 return  # recorded for this one call
             raise RecordingLimit(
-                f"{self.__wrapped__.__qualname__} was recorded {count} times and now needs another: {recording.reason}. Numbers that steer "
-                "Python make one recording for each course: use tapegrad.where, maximum or clip instead, raise max_recordings=, or say "
+                f"{self.__wrapped__.__qualname__} was recorded {count} times and now needs another: {recording.reason}. "
+                "Numbers that steer Python make one recording for each course: use tapegrad.where, maximum or clip instead, "
+                "raise max_recordings=, or say "
                 "on_limit='eager' to record such calls anew each time"
             )
         known.insert(0, recording)
@@ -183,11 +212,13 @@ class Owner:
         if function is not None and plain and kept:
             function._arm(way, recording.program, recording.checks, len(positional))
 
-    # ---- what users look at ------------------------------------------------------------------------------------------------------------
+    # ---- what users look at
+    # ------------------------------------------------------------------------------------------------------------
 
     @property
     def program(self) -> Any:
-        """The program last used, as a `tapegrad.Program`: print it, draw it, save it. RuntimeError before the first call."""
+        """The program last used, as a `tapegrad.Program`: print it, draw it, save it. RuntimeError before the first
+        call."""
         from tapegrad.compiled.program import Program
 
         for structure, group in reversed(self._recordings.items()):
@@ -219,7 +250,8 @@ class Owner:
         name = self.__wrapped__.__name__
         own = getattr(instance, "__dict__", None)
         if isinstance(own, dict) and isinstance(own.get(name), _core.CompiledFunction):
-            return own[name]
+            kept: _core.CompiledFunction = own[name]
+            return kept
         bound = make(types.MethodType(self.__wrapped__, instance), self.options)
         if isinstance(own, dict):
             own[name] = bound
@@ -250,15 +282,20 @@ def compile(
 ) -> Any:
     """Turns a function over numbers and Values into one that is recorded once and then runs without Python.
 
-    ``f(*args)`` gives what ``fn`` returns, as plain numbers; ``f.value_and_grad(*args)`` the value and its gradients by the arguments;
-    ``f.backward(*args)`` does as ``fn(*args).backward()`` and returns the loss. Also usable as a decorator, with or without options.
+    ``f(*args)`` gives what ``fn`` returns, as plain numbers; ``f.value_and_grad(*args)`` the value and its gradients
+    by the arguments;
+    ``f.backward(*args)`` does as ``fn(*args).backward()`` and returns the loss. Also usable as a decorator, with or
+    without options.
 
     Args:
-        fn: a function of numbers, nested lists, tuples and dicts of numbers, NumPy arrays, and hashable static arguments. Inside it
-            numbers are Values and arrays are object arrays of Values. Values that it closes over are parameters: they are read at
+        fn: a function of numbers, nested lists, tuples and dicts of numbers, NumPy arrays, and hashable static
+        arguments. Inside it
+            numbers are Values and arrays are object arrays of Values. Values that it closes over are parameters: they
+            are read at
             each call. What else it does (printing, appending, drawing random numbers) happens only when it is recorded.
         fastmath: allow sums to be formed in another order. Otherwise a call has the bits of eager code.
-        check: raise as eager code does on overflow and outside a function's domain. Otherwise such results are inf and nan (IEEE 754).
+        check: raise as eager code does on overflow and outside a function's domain. Otherwise such results are inf
+        and nan (IEEE 754).
         max_recordings: how many courses of the function may be kept.
         on_limit: past that bound ``"error"`` raises RecordingLimit, ``"eager"`` records such calls anew each time.
         disable: names of passes to leave out, of those in ``tapegrad.compiled.PASSES``.
@@ -297,7 +334,9 @@ def _require_single(result: Structure, fn: Any) -> None:
         raise TypeError(f"the gradient is that of one Value, but {fn.__qualname__} returns {describe(result)}")
 
 
-def _wanted(positional: tuple[Structure, ...], argnums: int | tuple[int, ...] | None, count: int) -> tuple[list[bool], int | tuple[int, ...]]:
+def _wanted(
+    positional: tuple[Structure, ...], argnums: int | tuple[int, ...] | None, count: int
+) -> tuple[list[bool], int | tuple[int, ...]]:
     """Which flat inputs to differentiate by ([] for all), and which arguments' gradients to hand back."""
     sizes = [number_count(part) for part in positional]
     if argnums is None:
@@ -333,7 +372,11 @@ def describe(structure: Structure) -> str:
     if kind == "array":
         return f"array {structure[1]}"
     if kind == "dict":
-        return "{" + ", ".join(f"{key!r}: {describe(part)}" for key, part in zip(structure[2], structure[3:], strict=True)) + "}"
+        return (
+            "{"
+            + ", ".join(f"{key!r}: {describe(part)}" for key, part in zip(structure[2], structure[3:], strict=True))
+            + "}"
+        )
     if kind in ("list", "tuple"):
         parts = [describe(part) for part in structure[2:6]] + (["..."] if len(structure) > 6 else [])
         return ("[%s]" if kind == "list" else "(%s)") % ", ".join(parts)

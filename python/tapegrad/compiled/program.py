@@ -18,9 +18,11 @@ _HEADER = "# tapegrad "
 
 
 class Program:
-    """A recorded computation: callable with arguments of the recorded shapes, and picklable, with its parameters' numbers.
+    """A recorded computation: callable with arguments of the recorded shapes, and picklable, with its parameters'
+    numbers.
 
-    Its text has one line an instruction, ``%3 = mul %0 %1``. Unlike a compiled function it cannot record another course: a guard that
+    Its text has one line an instruction, ``%3 = mul %0 %1``. Unlike a compiled function it cannot record another
+    course: a guard that
     does not hold is a ValueError.
     """
 
@@ -80,12 +82,16 @@ class Program:
         if ("tuple", tuple, *parts) != self._structure:
             from tapegrad.compiled.function import describe
 
-            raise TypeError(f"the program was recorded for {describe(self._structure[2])}, not for {describe(parts[0])}")
+            raise TypeError(
+                f"the program was recorded for {describe(self._structure[2])}, not for {describe(parts[0])}"
+            )
         return np.array(numbers, dtype=np.float64)
 
     def _checked(self, out: Any) -> Any:
         if type(out) is int:
-            raise ValueError(f"the program does not stand for these arguments: the guard at {self.guards[out][2]} differs")
+            raise ValueError(
+                f"the program does not stand for these arguments: the guard at {self.guards[out][2]} differs"
+            )
         return out
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -96,7 +102,8 @@ class Program:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Program:
-        """Reads what save() wrote. ValueError for anything else. Load only files you trust: shapes and static arguments are pickled."""
+        """Reads what save() wrote. ValueError for anything else. Load only files you trust: shapes and static
+        arguments are pickled."""
         with open(path, encoding="utf-8") as file:
             text, found, state = file.read().rpartition(_HEADER)
         if not found:
@@ -118,10 +125,13 @@ class Program:
                 value.label = label
             values.append(value)
         options = self._options
-        self._core = _core.read_program(text, values, not options["fastmath"], list(options["disable"]), options["check"])
+        self._core = _core.read_program(
+            text, values, not options["fastmath"], list(options["disable"]), options["check"]
+        )
 
     def graph(self) -> Value:
-        """The first output as a graph of Values with the parameters at its leaves and zeros for the inputs: what `draw_dot` shows."""
+        """The first output as a graph of Values with the parameters at its leaves and zeros for the inputs: what
+        `draw_dot` shows."""
         values: list[Value] = []
         parameters = self.parameters
         output = 0
@@ -137,7 +147,8 @@ class Program:
         return values[output]
 
     def __repr__(self) -> str:
-        return f"<program of {self.nodes} nodes, {self.inputs} inputs, {len(self.parameters)} parameters, {len(self.guards)} guards>"
+        sizes = f"{self.inputs} inputs, {len(self.parameters)} parameters, {len(self.guards)} guards"
+        return f"<program of {self.nodes} nodes, {sizes}>"
 
     def __str__(self) -> str:
         done = ", ".join(f"{name} {count}" for name, count in self.passes.items())

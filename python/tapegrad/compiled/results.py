@@ -38,8 +38,8 @@ def take_results(x: Any, nodes: list[Value], fn: Any) -> Structure:
             return ("copy", x.shape, x.copy())
         return ("array", x.shape, *[take_results(item, nodes, fn) for item in x.flat])
     raise TypeError(
-        f"{fn.__qualname__} returns {kind.__name__} {x!r:.100}: a compiled function returns numbers, Values, or lists, tuples, dicts and "
-        "arrays of them"
+        f"{fn.__qualname__} returns {kind.__name__} {x!r:.100}: a compiled function returns numbers, Values, "
+        "or lists, tuples, dicts and arrays of them"
     )
 
 
@@ -67,7 +67,8 @@ def restore(structure: Structure, numbers: Iterator[float]) -> Any:
 
 
 def restore_lanes(structure: Structure, rows: Iterator[Any], lanes: int) -> Any:
-    """The result over lanes: an array of lanes in place of each number, repeated where the function returned a constant."""
+    """The result over lanes: an array of lanes in place of each number, repeated where the function returned a
+    constant."""
     kind = structure[0]
     if kind in ("value", "number"):
         return next(rows)

@@ -1,4 +1,5 @@
-"""Choices between numbers that a compiled function can make anew at each call, without a guard: where, maximum, minimum, clip."""
+"""Choices between numbers that a compiled function can make anew at each call, without a guard: where, maximum,
+minimum, clip."""
 
 from __future__ import annotations
 

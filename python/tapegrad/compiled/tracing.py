@@ -1,6 +1,8 @@
-"""What a function sees of its Values' numbers while it is recorded: numbers and truth values that remember where they come from.
+"""What a function sees of its Values' numbers while it is recorded: numbers and truth values that remember where they
+come from.
 
-Arithmetic on such a number makes nodes, so that it is computed anew at each call; what decides Python's course becomes a guard. Whatever
+Arithmetic on such a number makes nodes, so that it is computed anew at each call; what decides Python's course
+becomes a guard. Whatever
 can be neither recorded nor decided once (formatting, `math` functions) becomes a guard on the exact number.
 """
 
@@ -19,7 +21,7 @@ from tapegrad import _core
 from tapegrad._core import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 TRUTH, WHOLE, EXACT = range(3)
@@ -36,7 +38,8 @@ def source_line() -> str:
 
 
 class Observer:
-    """Records the looks of one function: a context manager around the call. `looks` are (kind, Value, expected, source line)."""
+    """Records the looks of one function: a context manager around the call. `looks` are (kind, Value, expected,
+    source line)."""
 
     def __init__(self) -> None:
         self.looks: list[tuple[int, Value, float, str]] = []
@@ -47,7 +50,9 @@ class Observer:
         self.since = _core.begin_recording(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         _core.end_recording()
         _Builtins.restore()
 
@@ -56,7 +61,8 @@ class Observer:
         if _core.current_observer() is self:
             self.looks.append((kind, value, expected, source_line()))
 
-    # ---- what the core asks when Python reads a Value --------------------------------------------------------------------------------
+    # ---- what the core asks when Python reads a Value
+    # --------------------------------------------------------------------------------
 
     def data(self, value: Value) -> TracedNumber:
         return TracedNumber(self, value)
@@ -163,7 +169,8 @@ def _by_exact_value(name: str) -> Callable[..., Any]:
 
 
 class TracedNumber:
-    """A number read from a Value while a function is recorded. To Python code it looks like the int or float that it stands for."""
+    """A number read from a Value while a function is recorded. To Python code it looks like the int or float that it
+    stands for."""
 
     __slots__ = ("_observer", "_value")
     __array_ufunc__ = None  # NumPy's scalars leave the arithmetic to this class
@@ -177,7 +184,8 @@ class TracedNumber:
         return type(_core.peek(self._value))
 
     def _live(self, other: Any = None) -> bool:
-        """Whether the recording that both numbers belong to is going on; a number kept for longer is an ordinary one."""
+        """Whether the recording that both numbers belong to is going on; a number kept for longer is an ordinary
+        one."""
         same = not _is_traced(other) or other._observer is self._observer
         return same and _core.current_observer() is self._observer
 
@@ -215,8 +223,8 @@ class TracedNumber:
 
     __lt__, __gt__ = _comparison("less", swap=False), _comparison("less", swap=True)
     __le__, __ge__ = _comparison("less_equal", swap=False), _comparison("less_equal", swap=True)
-    __eq__ = _comparison("equal", swap=False)  # type: ignore[assignment]
-    __ne__ = _comparison("equal", swap=False, negate=True)  # type: ignore[assignment]
+    __eq__ = _comparison("equal", swap=False)
+    __ne__ = _comparison("equal", swap=False, negate=True)
 
     def __hash__(self) -> int:
         return hash(self._exact())
@@ -303,7 +311,8 @@ _core.set_traced_type(TracedNumber)
 
 
 class _Builtins:
-    """While anything is recorded, the built-in max and min choose among traced numbers without a guard; for all else they are as ever."""
+    """While anything is recorded, the built-in max and min choose among traced numbers without a guard; for all else
+    they are as ever."""
 
     _lock = threading.Lock()
     _users = 0
@@ -330,7 +339,7 @@ def _extreme(original: Any, larger: bool) -> Any:
     def choose(*args: Any, **options: Any) -> Any:
         if not _core.is_recording() or not args or options:
             return original(*args, **options)
-        items: Sequence[Any] = list(_iterate(args[0])) if len(args) == 1 else args
+        items: Sequence[Any] = list(args[0]) if len(args) == 1 else args
         observer = _core.current_observer()
         traced = any(_is_traced(item) and item._observer is observer for item in items)
         if not traced or not all(_is_number(item) for item in items):
@@ -345,7 +354,3 @@ def _extreme(original: Any, larger: bool) -> Any:
     choose.__name__ = choose.__qualname__ = original.__name__
     choose.__doc__ = original.__doc__
     return choose
-
-
-def _iterate(items: Any) -> Iterable[Any]:
-    return iter(items)

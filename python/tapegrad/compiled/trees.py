@@ -1,4 +1,5 @@
-"""Arguments and results as flat lists of numbers: nests of tuples, lists, dicts and NumPy arrays, taken apart and put together again."""
+"""Arguments and results as flat lists of numbers: nests of tuples, lists, dicts and NumPy arrays, taken apart and put
+together again."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from tapegrad._core import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# A structure is a nested tuple: a kind, then what belongs to it. It can be compared and hashed, and is the key of a recording.
+# A structure is a nested tuple: a kind, then what belongs to it. It can be compared and hashed, and is the key of a
+# recording.
 FLOAT = ("float",)
 INT = ("int",)
 Structure = tuple[Any, ...]
@@ -22,7 +24,8 @@ class HoldsValues(Exception):
 
 
 def take_apart(x: Any, numbers: list[Any]) -> Structure:
-    """The structure of an argument; its numbers are appended in order. Raises HoldsValues, or TypeError for what cannot be an argument."""
+    """The structure of an argument; its numbers are appended in order. Raises HoldsValues, or TypeError for what
+    cannot be an argument."""
     kind = type(x)
     if kind is float:
         numbers.append(x)
@@ -55,8 +58,8 @@ def take_apart(x: Any, numbers: list[Any]) -> Structure:
         hash(x)
     except TypeError:
         raise TypeError(
-            f"cannot pass {kind.__name__} {x!r:.100} to a compiled function: arguments are numbers, lists, tuples, dicts and arrays of "
-            "them, or anything hashable"
+            f"cannot pass {kind.__name__} {x!r:.100} to a compiled function: "
+            "arguments are numbers, lists, tuples, dicts and arrays of them, or anything hashable"
         ) from None
     return ("static", kind, x)
 
@@ -120,7 +123,8 @@ def gradient_like(structure: Structure, numbers: Iterator[float]) -> Any:
 
 
 def gradient_like_lanes(structure: Structure, arrays: Iterator[Any], lanes: int) -> Any:
-    """Gradients over lanes in the shape of an argument, from one array of shape (lanes, numbers) for each of its leaves."""
+    """Gradients over lanes in the shape of an argument, from one array of shape (lanes, numbers) for each of its
+    leaves."""
     kind = structure[0]
     if kind == "static":
         return None
