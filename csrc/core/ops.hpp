@@ -35,7 +35,7 @@ struct Rule;
     static double dy([[maybe_unused]] double x, [[maybe_unused]] double y, [[maybe_unused]] double z) {    \
       return dy_;                                                                                          \
     }                                                                                                      \
-    static bool int_value(bool xi, bool yi, [[maybe_unused]] double x, [[maybe_unused]] double y) {        \
+    static bool int_value([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double x, [[maybe_unused]] double y) {        \
       return int_value_;                                                                                   \
     }                                                                                                      \
     static bool int_dx([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double y) {    \

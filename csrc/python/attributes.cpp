@@ -4,6 +4,7 @@
 
 #include "core/sweep.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -42,12 +43,15 @@ int refuse_delete(const char* what) {
 // ---- data and grad ---------------------------------------------------------------------------------------------------------------
 
 PyObject* get_data(PyObject* self, void*) {
+  if (observer()) [[unlikely]]
+    return observe("data", self);
   const Node* n = node_of(self);
   return to_python(n->data, n->flags & kDataInt);
 }
 
 int set_data(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("data");
+  if (refuse_while_recording("assigning the data of a Value")) return -1;
   Number number;
   if (!require_number(value, "data", &number)) return -1;
   Node* n = node_of(self);
@@ -57,12 +61,14 @@ int set_data(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_grad(PyObject* self, void*) {
+  if (refuse_while_recording("reading the grad of a Value")) return nullptr;
   const Node* n = node_of(self);
   return to_python(n->grad, n->flags & kGradInt);
 }
 
 int set_grad(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("grad");
+  if (refuse_while_recording("assigning the grad of a Value")) return -1;
   Number number;
   if (!require_number(value, "grad", &number)) return -1;
   static_assert(kGradInt == kDataInt << 1);
@@ -113,6 +119,7 @@ PyObject* get_prev(PyObject* self, void*) {
 // Replaces the operands: for nodes that a program puts together by hand.
 int set_prev(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("_prev");
+  if (refuse_while_recording("assigning the operands of a Value")) return -1;
   if (!set_children(self, value)) return -1;
   // A set is kept as it is: the program may go on adding to the one it holds, and expects to find it here.
   return PyAnySet_Check(value) ? store(self, str_prev, value) : 0;
@@ -141,6 +148,7 @@ int set_label(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_local_grads(PyObject* self, void*) {
+  if (refuse_while_recording("reading the local gradients of a Value")) return nullptr;
   const Node* n = node_of(self);
   std::vector<double> partials;
   int i = 0;
@@ -161,6 +169,7 @@ PyObject* get_local_grads(PyObject* self, void*) {
 // ---- backward rules ----------------------------------------------------------------------------------------------------------------
 
 PyObject* apply_native_rule(PyObject* self, PyObject*) {
+  if (refuse_while_recording("_backward()")) return nullptr;
   apply_rule(node_of(self));
   Py_RETURN_NONE;
 }

@@ -3,6 +3,7 @@
 
 #include "core/sweep.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -25,6 +26,7 @@ PyObject* value_backward(PyObject* self, PyObject* const*, Py_ssize_t nargs, PyO
     PyErr_SetString(PyExc_TypeError, "backward() takes no arguments");
     return nullptr;
   }
+  if (refuse_while_recording("backward()")) return nullptr;
   settle_tracking();
   Node* root = node_of(self);
   root->grad = 1.0;

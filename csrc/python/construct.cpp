@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -224,6 +225,11 @@ bool made_in_function(PyTypeObject* type) {
 
 // A plain Value from arguments that have been sorted out.
 PyObject* construct(PyTypeObject* type, const Arguments& args) {
+  if (observer() && (is_value(args.data) || is_traced_number(args.data) || args.local_grads)) [[unlikely]] {
+    PyObject* made = observe_construction(args.data, args.children, args.local_grads);
+    if (made != Py_None) return set_label(made, args.label);
+    Py_DECREF(made);
+  }
   const Flags flags = fresh_flags(type);
   Number number;
   if (!args.children && !args.op && !args.local_grads) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -103,7 +104,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
     bool is_int;
     Node* out_node = nullptr;
     const Status status = evaluate_unary(act, sum->data, sum->flags & kDataInt, &z, &is_int);
-    if (status == Status::ok) {
+    if (status == Status::ok || observer()) {
       Flags flags = inherited(sum->flags);
       if (is_int) flags |= int_flag(&z);
       out_node = arena().make_unary(act, sum, z, flags);

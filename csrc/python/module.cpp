@@ -1,6 +1,7 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
+#include "python/compile.hpp"
 #include "python/graphs.hpp"
 #include "python/layers.hpp"
 #include "python/value.hpp"
@@ -54,6 +55,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
 
   register_graphs(m);
+  register_observe(m);
+  register_programs(m);
+  register_environment(m);
+  if (!register_function(m)) throw py::error_already_set();
 
   // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
   py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -16,6 +17,13 @@ namespace {
 
 PyObject* not_implemented() { Py_RETURN_NOTIMPLEMENTED; }
 
+// Whether a refused power yields what IEEE says instead: compiled functions do not raise, so neither does their recording.
+bool goes_on(double x, double y, double* z) {
+  if (!observer()) return false;
+  *z = fn::pow(x, y);
+  return true;
+}
+
 // ---- recording -----------------------------------------------------------------------------------------------------------------
 
 template <Op op>
@@ -24,7 +32,7 @@ inline PyObject* record_binary(Node* a, Node* b, PyTypeObject* type) {
   double z;
   if constexpr (op == Op::pow) {
     const Status status = power(x, y, &z);
-    if (status != Status::ok) return raise_power(status, x, y);
+    if (status != Status::ok && !goes_on(x, y, &z)) return raise_power(status, x, y);
   } else {
     z = Rule<op>::value(x, y);
   }
@@ -42,7 +50,7 @@ inline PyObject* record_constant(Node* a, Number number, PyTypeObject* type) {
   double z;
   if constexpr (op == Op::pow) {
     const Status status = power(x, y, &z);
-    if (status != Status::ok) return raise_power(status, x, y);
+    if (status != Status::ok && !goes_on(x, y, &z)) return raise_power(status, x, y);
   } else {
     z = Rule<op>::value(x, y);
   }
@@ -65,7 +73,7 @@ PyObject* record_powc(Node* a, Number exponent, PyTypeObject* type) {
   const double x = a->data;
   double z;
   const Status status = power(x, exponent.value, &z);
-  if (status != Status::ok) return raise_power(status, x, exponent.value);
+  if (status != Status::ok && !goes_on(x, exponent.value, &z)) return raise_power(status, x, exponent.value);
   Flags flags = inherited(a->flags);
   if (exponent.flags & kDataInt) {
     flags |= kExponentInt;
@@ -79,7 +87,7 @@ inline PyObject* record_unary(Node* a, PyTypeObject* type) {
   const double x = a->data;
   double z = Rule<op>::value(x);
   const Status status = check<op>(x, z);
-  if (status != Status::ok) [[unlikely]]
+  if (status != Status::ok && !observer()) [[unlikely]]
     return raise_status(status, info(op).name, x);
   Flags flags = inherited(a->flags);
   if (Rule<op>::int_value(a->flags & kDataInt, x)) flags |= int_flag(&z);
@@ -180,7 +188,7 @@ PyObject* record_over_constant(Node* inner, Number number, PyTypeObject* type) {
 Node* make_reciprocal(Node* a) {
   double z;
   const Status status = power(a->data, -1.0, &z);
-  if (status != Status::ok) {
+  if (status != Status::ok && !goes_on(a->data, -1.0, &z)) {
     raise_power(status, a->data, -1.0);
     return nullptr;
   }
@@ -257,11 +265,26 @@ PyObject* value_positive(PyObject* self) { return Py_NewRef(self); }
 
 PyObject* value_absolute(PyObject* self) { return record_unary<Op::abs>(node_of(self), result_type(self)); }
 
-int value_bool(PyObject* self) { return node_of(self)->data != 0.0; }
+int value_bool(PyObject* self) {
+  if (observer()) [[unlikely]] {
+    PyObject* seen = observe("truth", self);
+    Py_XDECREF(seen);
+    return seen ? seen == Py_True : -1;
+  }
+  return node_of(self)->data != 0.0;
+}
 
-PyObject* value_float(PyObject* self) { return PyFloat_FromDouble(node_of(self)->data); }
+PyObject* value_float(PyObject* self) {
+  if (observer()) [[unlikely]]
+    return observe("real", self);
+  return PyFloat_FromDouble(node_of(self)->data);
+}
 
-PyObject* value_int(PyObject* self) { return PyLong_FromDouble(node_of(self)->data); }
+PyObject* value_int(PyObject* self) {
+  if (observer()) [[unlikely]]
+    return observe("whole", self);
+  return PyLong_FromDouble(node_of(self)->data);
+}
 
 Py_hash_t value_hash(PyObject* self) {
   return static_cast<Py_hash_t>(Arena::id(node_of(self)) & static_cast<std::uint64_t>(PY_SSIZE_T_MAX));
@@ -272,6 +295,12 @@ PyObject* value_compare(PyObject* l, PyObject* r, int operation) {
   if (operation == Py_EQ || operation == Py_NE) {
     if (l != r) return not_implemented();
     return PyBool_FromLong(operation == Py_EQ);
+  }
+  if (observer()) [[unlikely]] {
+    PyObject* compared = observe("data", l);
+    PyObject* out = compared ? PyObject_RichCompare(compared, r, operation) : nullptr;
+    Py_XDECREF(compared);
+    return out;
   }
   Number number;
   const int done = read_number(r, &number);
@@ -291,8 +320,7 @@ PyObject* value_format(PyObject* self, PyObject* spec) {
     return nullptr;
   }
   if (PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
-  const Node* n = node_of(self);
-  PyObject* number = to_python(n->data, n->flags & kDataInt);
+  PyObject* number = PyObject_GetAttrString(self, "data");
   if (!number) return nullptr;
   PyObject* out = PyObject_Format(number, spec);
   Py_DECREF(number);
