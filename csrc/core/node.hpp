@@ -19,17 +19,21 @@ enum class Op : std::uint8_t {
 
 // Operands that an operation has in the node itself.
 inline constexpr std::uint8_t kArity[] = {
-    0, 0, 0, 1,
+    0,
+    0,
+    0,
+    1,
 #define TAPEGRAD_BINARY(...) 2,
 #define TAPEGRAD_UNARY(...) 1,
 #include "core/ops.def"
 };
 
 using Flags = std::uint16_t;
-inline constexpr Flags kDataInt = 1;       // Python would show the value as an int
-inline constexpr Flags kGradInt = 2;       // ... the gradient
-inline constexpr Flags kExponentInt = 4;   // ... the exponent of powc
-inline constexpr Flags kPinned = 8;        // every consumer edge owns a reference to the handle, which so lives as the node does
+inline constexpr Flags kDataInt = 1;      // Python would show the value as an int
+inline constexpr Flags kGradInt = 2;      // ... the gradient
+inline constexpr Flags kExponentInt = 4;  // ... the exponent of powc
+inline constexpr Flags kPinned =
+    8;  // every consumer edge owns a reference to the handle, which so lives as the node does
 inline constexpr Flags kTracked = 16;      // the handle takes part in garbage collection (implies pinned)
 inline constexpr Flags kHasRule = 32;      // the handle has a backward rule of its own
 inline constexpr Flags kFloatGrad = 64;    // gradients are floats from the start (the lectures' dialect)
@@ -61,7 +65,7 @@ struct Node {
     double exponent;     // of powc
     Operands* operands;  // of custom
   };
-  void* handle;        // the one object outside the core that shows this node, or null; link of the release list once dead
+  void* handle;  // the one object outside the core that shows this node, or null; link of the release list once dead
   std::uint32_t refs;  // consumer edges, plus one for the handle
   Op op;
   std::uint8_t mark;

@@ -1,4 +1,5 @@
-// backward.cpp: the sweep as Python calls it: native where the graph is, with Python rules where a program has put some.
+// backward.cpp: the sweep as Python calls it: native where the graph is, with Python rules where a program has put
+// some.
 #include <new>
 
 #include "core/sweep.hpp"

@@ -1,4 +1,5 @@
-// construct.cpp: making Values from Python: Value(data, children, op or local gradients, label), subclasses, and further dialects.
+// construct.cpp: making Values from Python: Value(data, children, op or local gradients, label), subclasses, and
+// further dialects.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -29,7 +30,8 @@ Flags fresh_flags(PyTypeObject* type) {
 
 namespace {
 
-// ---- arguments -------------------------------------------------------------------------------------------------------------------
+// ---- arguments
+// -------------------------------------------------------------------------------------------------------------------
 
 struct Arguments {
   PyObject* data = nullptr;  // all borrowed
@@ -43,12 +45,21 @@ struct Arguments {
 
   bool set_position(Py_ssize_t i, PyObject* value) {
     switch (i) {
-      case 0: data = value; return true;
-      case 1: children = value; return true;
-      case 2: set_third(value); return true;
-      case 3: label = value; return true;
+      case 0:
+        data = value;
+        return true;
+      case 1:
+        children = value;
+        return true;
+      case 2:
+        set_third(value);
+        return true;
+      case 3:
+        label = value;
+        return true;
     }
-    PyErr_Format(PyExc_TypeError, "Value() takes at most 4 positional arguments (data, children, op, label), %zd given", i + 1);
+    PyErr_Format(PyExc_TypeError, "Value() takes at most 4 positional arguments (data, children, op, label), %zd given",
+                 i + 1);
     return false;
   }
 
@@ -62,8 +73,9 @@ struct Arguments {
     if (!std::strcmp(text, "local_grads") || !std::strcmp(text, "_local_grads")) place = &local_grads;
     if (!std::strcmp(text, "label")) place = &label;
     if (!place) {
-      PyErr_Format(PyExc_TypeError,
-                   "Value() got an unexpected keyword argument '%U'; it takes data, children, op, local_grads and label", name);
+      PyErr_Format(
+          PyExc_TypeError,
+          "Value() got an unexpected keyword argument '%U'; it takes data, children, op, local_grads and label", name);
       return false;
     }
     if (*place) {
@@ -98,8 +110,8 @@ struct Parsed {
     kept = PySequence_Tuple(children);
     if (!kept) {
       if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(children)->tp_iter)
-        PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R", Py_TYPE(children)->tp_name,
-                     children);
+        PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R",
+                     Py_TYPE(children)->tp_name, children);
       return false;
     }
     from_set = PyAnySet_Check(children);
@@ -112,8 +124,8 @@ struct Parsed {
     for (Py_ssize_t i = 0; i < count; ++i) {
       PyObject* child = PyTuple_GET_ITEM(kept, i);
       if (!is_value(child)) {
-        PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)", i,
-                     Py_TYPE(child)->tp_name, child);
+        PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)",
+                     i, Py_TYPE(child)->tp_name, child);
         return false;
       }
       operands.push_back(node_of(child));
@@ -129,8 +141,9 @@ struct Parsed {
     PyObject* sequence = PySequence_Tuple(numbers);
     if (!sequence) {
       if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(numbers)->tp_iter)
-        PyErr_Format(PyExc_TypeError, "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
-                   Py_TYPE(numbers)->tp_name, numbers);
+        PyErr_Format(PyExc_TypeError,
+                     "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
+                     Py_TYPE(numbers)->tp_name, numbers);
       return false;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(sequence);
@@ -160,8 +173,8 @@ struct Parsed {
     }
     if (args.children && !read_children()) return false;
     if (local_grads.empty() || local_grads.size() == operands.size()) return true;
-    PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each", local_grads.size(),
-                 operands.size());
+    PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each",
+                 local_grads.size(), operands.size());
     return false;
   }
 
@@ -188,7 +201,8 @@ bool bind(ValueObject* self, const Parsed& parsed) {
                       "Make a new Value instead");
       return false;
     }
-    Node* fresh = arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, node->data, node->flags);
+    Node* fresh = arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, node->data,
+                                      node->flags);
     if (!fresh) {
       PyErr_NoMemory();
       return false;
@@ -212,8 +226,9 @@ PyObject* set_label(PyObject* self, PyObject* label) {
   return self;
 }
 
-// Whether the class was made while a function ran. Such a class can become garbage, with its instances, and the collector has to see
-// that they belong together; a class at the top of a module lives on, and its instances need not be looked at.
+// Whether the class was made while a function ran. Such a class can become garbage, with its instances, and the
+// collector has to see that they belong together; a class at the top of a module lives on, and its instances need not
+// be looked at.
 bool made_in_function(PyTypeObject* type) {
   PyObject* name = reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname;
   PyObject* locals = PyUnicode_FromString("<locals>");
@@ -241,7 +256,8 @@ PyObject* construct(PyTypeObject* type, const Arguments& args) {
   const Flags own = flags | parsed.data.flags;
   Node* node = parsed.operands.empty() && !parsed.label
                    ? arena().make_leaf(parsed.data.value, own)
-                   : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, parsed.data.value, own);
+                   : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
+                                         parsed.data.value, own);
   return set_label(show(node, type, parsed.tracked ? kTracked : 0), args.label);
 }
 
@@ -259,7 +275,8 @@ bool set_children(PyObject* self, PyObject* children) {
   std::vector<Node*> now;
   for_each_operand(node_of(self), [&](Node* n) { now.push_back(n); });
   const auto within = [](const std::vector<Node*>& some, const std::vector<Node*>& all) {
-    return std::all_of(some.begin(), some.end(), [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
+    return std::all_of(some.begin(), some.end(),
+                       [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
   };
   if (within(now, parsed.operands) && within(parsed.operands, now)) return true;
   return bind(as_value(self), parsed);
@@ -341,8 +358,8 @@ int value_init(PyObject* self, PyObject* args, PyObject* kwargs) {
 
 PyObject* make_dialect(const char* name, bool float_grad) {
   if (dialect_count == kMaxDialects || std::strlen(name) >= sizeof dialect_names[0]) {
-    PyErr_Format(PyExc_ValueError, "cannot make dialect '%s': at most %d dialects, with names under %zu characters", name,
-                 kMaxDialects, sizeof dialect_names[0]);
+    PyErr_Format(PyExc_ValueError, "cannot make dialect '%s': at most %d dialects, with names under %zu characters",
+                 name, kMaxDialects, sizeof dialect_names[0]);
     return nullptr;
   }
   char* own_name = dialect_names[dialect_count];
@@ -362,24 +379,27 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       {Py_tp_setattro, reinterpret_cast<void*>(value_setattro)},
       {Py_tp_repr, reinterpret_cast<void*>(value_repr)},
       {Py_tp_members, members},
-      {Py_tp_doc, const_cast<char*>("Value(data, children=(), op='', label='', **names)\n--\n\n"
-                                    "One number in a computation, and how it came about.\n\n"
-                                    "data: a number. children: the Values it was computed from. op: the operation's name, or a\n"
-                                    "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
-                                    "called _children, _op and local_grads.\n"
-                                    "TypeError where an argument is of another kind.")},
+      {Py_tp_doc, const_cast<char*>(
+                      "Value(data, children=(), op='', label='', **names)\n--\n\n"
+                      "One number in a computation, and how it came about.\n\n"
+                      "data: a number. children: the Values it was computed from. op: the operation's name, or a\n"
+                      "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
+                      "called _children, _op and local_grads.\n"
+                      "TypeError where an argument is of another kind.")},
   };
   if (dialect_count == 0) {
     slots.push_back({Py_tp_getset, value_getset});
     for (PyType_Slot* s = operator_slots; s->slot; ++s) slots.push_back(*s);
   }
   slots.push_back({0, nullptr});
-  PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
+  PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                      slots.data()};
   auto* type = reinterpret_cast<PyTypeObject*>(
       PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
   if (!type) return nullptr;
   type->tp_vectorcall = value_vectorcall;
-  // Plain instances own no reference to their type, which so must never look unused, whatever a program does with __class__.
+  // Plain instances own no reference to their type, which so must never look unused, whatever a program does with
+  // __class__.
   Py_SET_REFCNT(reinterpret_cast<PyObject*>(type), Py_REFCNT(reinterpret_cast<PyObject*>(type)) + (1 << 28));
   dialect_float_grad[dialect_count] = float_grad;
   dialect_types[dialect_count++] = type;

@@ -1,4 +1,5 @@
-// layers.cpp: neurons and layers in one call: the nodes that sum((w*x for w, x in zip(weights, inputs)), bias) makes, in that order.
+// layers.cpp: neurons and layers in one call: the nodes that sum((w*x for w, x in zip(weights, inputs)), bias) makes,
+// in that order.
 #include "python/layers.hpp"
 
 #include <vector>
@@ -27,13 +28,14 @@ bool is_simple(PyObject* o) {
   return slots->nb_add == value_add && slots->nb_multiply == value_multiply;
 }
 
-// Reads into `inputs` what the tuple *kept, which the caller is to release, keeps alive. A copy: reading numbers may run code that
-// changes x.
+// Reads into `inputs` what the tuple *kept, which the caller is to release, keeps alive. A copy: reading numbers may
+// run code that changes x.
 Outcome read_inputs(PyObject* x, PyObject** kept, std::vector<Input>* inputs) {
   PyObject* items = *kept = PySequence_Tuple(x);
   if (!items) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(x)->tp_iter)
-      PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R", Py_TYPE(x)->tp_name, x);
+      PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R",
+                   Py_TYPE(x)->tp_name, x);
     return Outcome::failed;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -134,7 +136,8 @@ bool read_activation(PyObject* name, PyObject* sample, Op* act) {
   if (!text) return false;
   *act = find_unary(text);
   if (*act == Op::free) {
-    PyErr_Format(PyExc_ValueError, "unknown activation %R; give the name of a Value method such as 'tanh' or 'relu', or ''", name);
+    PyErr_Format(PyExc_ValueError,
+                 "unknown activation %R; give the name of a Value method such as 'tanh' or 'relu', or ''", name);
     return false;
   }
   PyObject* method = PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(sample)), name);
@@ -228,7 +231,8 @@ PyObject* layer(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
     PyObject* one = PyTuple_GET_ITEM(neurons, i);
     PyObject* out = nullptr;
-    outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out) : Outcome::leave;
+    outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out)
+                                                               : Outcome::leave;
     if (outcome == Outcome::done) PyList_SET_ITEM(outs, i, out);
   }
   Py_DECREF(neurons);

@@ -52,18 +52,44 @@ TAPEGRAD_INLINE Vec hypot1(Vec x) {
   return select(abs(x) > 0x1p500, abs(x), sqrt(mul_add(x, x, 1.0)));
 }
 
-TAPEGRAD_INLINE Vec one(Vec) { return 1.0; }
-TAPEGRAD_INLINE Vec zero(Vec) { return 0.0; }
-TAPEGRAD_INLINE Vec less(Vec x, Vec y) { return select(x < y, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec less_equal(Vec x, Vec y) { return select(x <= y, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec equal(Vec x, Vec y) { return select(x == y, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec maximum(Vec x, Vec y) { return select(x >= y, x, select(y > x, y, x + y)); }
-TAPEGRAD_INLINE Vec minimum(Vec x, Vec y) { return select(x <= y, x, select(y < x, y, x + y)); }
-TAPEGRAD_INLINE Vec above(Vec x, Vec y) { return select(x > y, 1.0, select(x == y, 0.5, 0.0)); }
-TAPEGRAD_INLINE Vec positive(Vec x) { return select(x > 0.0, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec sign(Vec x) { return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x)); }
-TAPEGRAD_INLINE Vec relu(Vec x) { return select(x < 0.0, 0.0, x); }
-TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) { return select(y == 0.0, 0.0, y * pow(x, y - 1)); }
-TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) { return select(x > 0.0, z * log(x), __builtin_nan("")); }
+TAPEGRAD_INLINE Vec one(Vec) {
+  return 1.0;
+}
+TAPEGRAD_INLINE Vec zero(Vec) {
+  return 0.0;
+}
+TAPEGRAD_INLINE Vec less(Vec x, Vec y) {
+  return select(x < y, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec less_equal(Vec x, Vec y) {
+  return select(x <= y, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec equal(Vec x, Vec y) {
+  return select(x == y, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec maximum(Vec x, Vec y) {
+  return select(x >= y, x, select(y > x, y, x + y));
+}
+TAPEGRAD_INLINE Vec minimum(Vec x, Vec y) {
+  return select(x <= y, x, select(y < x, y, x + y));
+}
+TAPEGRAD_INLINE Vec above(Vec x, Vec y) {
+  return select(x > y, 1.0, select(x == y, 0.5, 0.0));
+}
+TAPEGRAD_INLINE Vec positive(Vec x) {
+  return select(x > 0.0, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec sign(Vec x) {
+  return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x));
+}
+TAPEGRAD_INLINE Vec relu(Vec x) {
+  return select(x < 0.0, 0.0, x);
+}
+TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) {
+  return select(y == 0.0, 0.0, y * pow(x, y - 1));
+}
+TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) {
+  return select(x > 0.0, z * log(x), __builtin_nan(""));
+}
 
 }  // namespace tapegrad::simd::TAPEGRAD_ISA::fn
