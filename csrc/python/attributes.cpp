@@ -275,10 +275,17 @@ long intern_exact(PyObject* text) {
 }  // namespace
 
 long intern_label(PyObject* given) {
+  static PyObject* last;  // a rule names the same constant each time
+  static long last_index;
+  if (given == last) return last_index;
   PyObject* text = PyUnicode_FromObject(given);  // of a subclass only the text: it may come with a __hash__ of its own
   if (!text) return -1;
   const long index = intern_exact(text);
   Py_DECREF(text);
+  if (index >= 0 && PyUnicode_CheckExact(given)) {
+    Py_XSETREF(last, Py_NewRef(given));
+    last_index = index;
+  }
   return index;
 }
 
