@@ -275,13 +275,15 @@ void ScalarCode::backward(double* m) const {
     binary_backward<Op::id, mx, my>(m, w);                          \
     w += 7;                                                         \
     break;
-// clang-format off
-#define TAPEGRAD_BINARY(id, ...)                                                               \
-  TAPEGRAD_BINARY_CASE(id, A, N)                                                               \
-  TAPEGRAD_BINARY_CASE(id, S, N)                                                               \
-  TAPEGRAD_BINARY_CASE(id, N, A) TAPEGRAD_BINARY_CASE(id, N, S) TAPEGRAD_BINARY_CASE(id, A, A) \
-      TAPEGRAD_BINARY_CASE(id, A, S) TAPEGRAD_BINARY_CASE(id, S, A) TAPEGRAD_BINARY_CASE(id, S, S)
-// clang-format on
+#define TAPEGRAD_BINARY(id, ...) \
+  TAPEGRAD_BINARY_CASE(id, A, N) \
+  TAPEGRAD_BINARY_CASE(id, S, N) \
+  TAPEGRAD_BINARY_CASE(id, N, A) \
+  TAPEGRAD_BINARY_CASE(id, N, S) \
+  TAPEGRAD_BINARY_CASE(id, A, A) \
+  TAPEGRAD_BINARY_CASE(id, A, S) \
+  TAPEGRAD_BINARY_CASE(id, S, A) \
+  TAPEGRAD_BINARY_CASE(id, S, S)
 #include "core/ops.def"
 #undef TAPEGRAD_UNARY_CASE
 #undef TAPEGRAD_BINARY_CASE
