@@ -103,8 +103,8 @@ class Mapped:
 
     def _refuse(self, line: str, failures: int, lanes: int, first: int) -> None:
         raise ValueError(
-            f"the lanes of {self.__wrapped__.__qualname__} take different courses at {line}: {failures} of {lanes} lanes "
-            f"(the first is lane {first}) differ from the recording. Python can take one course only: "
+            f"the lanes of {self.__wrapped__.__qualname__} take different courses at {line}: {failures} of {lanes} "
+            f"lanes (the first is lane {first}) differ from the recording. Python can take one course only: "
             "use tapegrad.where(condition, a, b), maximum or clip"
         )
 
