@@ -315,6 +315,7 @@ def test_programs_are_text_and_travel_between_processes(tmp_path):
         assert (value, (value_again, gradient)) == expected
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(program, [0.25, 1.5]).result() == expected[0]
+    assert "tanh" in tapegrad.draw_dot(program.graph()).source
     with pytest.raises(TypeError, match="was recorded for"):
         loaded([1.0])
     (tmp_path / "bad.txt").write_text("nothing")

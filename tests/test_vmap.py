@@ -128,6 +128,19 @@ def test_results_of_every_kind():
     assert out["t"] == "text"
 
 
+def test_detached_numbers_stay_apart_from_their_like():
+    # The same operation over a number and over its detached twin has equal values but another gradient.
+    def fn(x):
+        return (x.tanh() * Value(x.data).tanh()) + x.exp() * x.data + x * x
+
+    x = np.array([0.5, -1.5, 2.0])
+    f = compile(fn)
+    expected = [f.value_and_grad(number)[1] for number in x.tolist()]
+    np.testing.assert_allclose(vmap(f).value_and_grad(x)[1], expected, rtol=1e-12)
+    assert compile(fn, fastmath=True).value_and_grad(0.5)[1] == pytest.approx(expected[0], rel=1e-12)
+    assert expected[0] == pytest.approx(np.tanh(0.5) * (1 - np.tanh(0.5) ** 2) + np.exp(0.5) * 0.5 + 1.0, rel=1e-12)
+
+
 def test_empty_and_strided_arrays():
     g = vmap(lambda x: x * x)
     assert g(np.empty(0)).shape == (0,)

@@ -66,6 +66,58 @@ std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, con
   return make_program(std::move(recorded.program), std::move(recorded.params), exact, off, check);
 }
 
+// Memory for results. Fresh pages from the system would cost as much as filling them, so that of arrays that died is
+// used again.
+class ResultMemory {
+ public:
+  static Array array(std::vector<std::size_t> shape) {
+    std::size_t count = 1;
+    for (std::size_t extent : shape) count *= extent;
+    if (count < kSmall) return Array(shape);
+    auto* block = new Block{take(count), count};
+    const py::capsule owner(block, [](void* p) {
+      auto* dead = static_cast<Block*>(p);
+      give_back(std::move(*dead));
+      delete dead;
+    });
+    return Array(shape, block->memory.get(), owner);
+  }
+
+ private:
+  static constexpr std::size_t kSmall = 4096, kKept = std::size_t{16} << 20;  // numbers, not bytes
+  struct Block {
+    std::unique_ptr<double[]> memory;
+    std::size_t count;
+  };
+  static std::vector<Block>& spare() {  // guarded by the interpreter lock; never destroyed
+    static auto* blocks = new std::vector<Block>();
+    return *blocks;
+  }
+  static inline std::size_t kept_ = 0;
+
+  static std::unique_ptr<double[]> take(std::size_t count) {
+    auto& blocks = spare();
+    for (std::size_t i = blocks.size(); i-- > 0;) {
+      if (blocks[i].count != count) continue;
+      std::unique_ptr<double[]> memory = std::move(blocks[i].memory);
+      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i));
+      kept_ -= count;
+      return memory;
+    }
+    return std::unique_ptr<double[]>(new double[count]);
+  }
+  static void give_back(Block block) {
+    auto& blocks = spare();
+    if (block.count > kKept) return;
+    while (kept_ + block.count > kKept) {  // the oldest go first
+      kept_ -= blocks.front().count;
+      blocks.erase(blocks.begin());
+    }
+    kept_ += block.count;
+    blocks.push_back(std::move(block));
+  }
+};
+
 // What a run that did not end in numbers means: an error, or the index of the guard that failed.
 py::object outcome(long guard) {
   if (guard == -2) throw py::error_already_set();
@@ -138,7 +190,7 @@ py::object lane_outcome(const LaneOutcome& outcome) {
 py::object run_lanes(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads) {
   const LaneArguments arguments(p, leaves, lanes);
   const std::size_t count = p.program().outputs.size();
-  Array out({count, lanes});
+  Array out = ResultMemory::array({count, lanes});
   std::vector<double*> rows;
   for (std::size_t k = 0; k < count; ++k) rows.push_back(out.mutable_data() + k * lanes);
   const LaneOutcome outcome = p.run_lanes(lanes, arguments.inputs, threads, rows.data());
@@ -149,7 +201,7 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
                                const std::vector<bool>& wanted) {
   require_one_output(p);
   const LaneArguments arguments(p, leaves, lanes);
-  Array values(static_cast<py::ssize_t>(lanes));
+  Array values = ResultMemory::array({lanes});
   py::list gradients;
   std::vector<double*> to;
   std::vector<std::size_t> strides;
@@ -158,14 +210,20 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
     const auto tuple = py::cast<py::tuple>(leaves[leaf]);
     const std::size_t count =
         py::cast<bool>(tuple[1]) ? (lanes ? size / lanes : py::cast<std::size_t>(tuple[2])) : size;
-    Array gradient({lanes, count});
-    double* data = gradient.mutable_data();
-    std::fill(data, data + lanes * count, 0.0);
+    bool any = false;
+    for (std::size_t k = 0; k < count; ++k) any = any || wanted[input + k];
+    double* data = nullptr;
+    if (any || !count) {
+      Array gradient = ResultMemory::array({lanes, count});
+      data = gradient.mutable_data();
+      gradients.append(gradient);
+    } else {
+      gradients.append(py::none());
+    }
     for (std::size_t k = 0; k < count; ++k, ++input) {
-      to.push_back(wanted.empty() || wanted[input] ? data + k : nullptr);
+      to.push_back(any ? data + k : nullptr);
       strides.push_back(count);
     }
-    gradients.append(gradient);
   }
   const LaneOutcome outcome =
       p.run_lanes_gradients(lanes, arguments.inputs, threads, values.mutable_data(), to.data(), strides.data());
@@ -175,7 +233,7 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
 py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads, double seed) {
   require_one_output(p);
   const LaneArguments arguments(p, leaves, lanes);
-  Array values(static_cast<py::ssize_t>(lanes));
+  Array values = ResultMemory::array({lanes});
   bool failed;
   const LaneOutcome outcome =
       p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);

@@ -58,23 +58,26 @@ std::size_t merge_common_subexpressions(Draft& draft, bool exact) {
     replaced[n] = n;
     if (!exact) p.map_operands(i, [&](std::uint32_t operand) { return replaced[operand]; });
     if (i.code == Code::sum || i.code == Code::linear) continue;
+    // Exactly, values are compared; loosely, what is merged has to be the same in its gradient too, so that a detached
+    // value is another.
+    const auto number_of = [&](std::uint32_t operand) { return exact ? draft.same[operand] : operand; };
     if (i.code == Code::detach) {
       draft.same[n] = draft.same[i.a];
-      continue;
+      if (exact) continue;
     }
     std::uint64_t bits;
     std::memcpy(&bits, &i.number, sizeof bits);
     Key key{static_cast<std::uint64_t>(i.code), i.a, i.b, bits};
     if (!is_leaf(i.code)) {
-      key.first = draft.same[i.a];
-      if (kArity[i.code < Code::table_end ? static_cast<int>(i.code) : 0] == 2 || i.code == Code::select)
-        key.second = draft.same[i.b];
-      if (i.code == Code::select) key.third = draft.same[i.c];
+      key.first = number_of(i.a);
+      if (i.code == Code::select || (i.code < Code::table_end && kArity[static_cast<int>(i.code)] == 2))
+        key.second = number_of(i.b);
+      if (i.code == Code::select) key.third = number_of(i.c);
       if ((i.code == Code::add || i.code == Code::mul) && key.first > key.second) std::swap(key.first, key.second);
     }
     const std::uint32_t first = table.find_or_put(key, n);
     if (first == n) continue;
-    draft.same[n] = first;
+    draft.same[n] = draft.same[first];
     ++count;
     // Constants have no gradient, so one will do for all.
     if (!exact || i.code == Code::constant) replaced[n] = first;

@@ -6,7 +6,8 @@
 
 namespace tapegrad {
 
-const Pass kPasses[4] = {
+const Pass kPasses[5] = {
+    {"cheap powers", replace_powers},
     {"constant folding", fold_constants},
     {"common subexpressions", merge_common_subexpressions},
     {"sum chains", merge_sum_chains},

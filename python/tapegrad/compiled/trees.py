@@ -128,10 +128,9 @@ def gradient_like_lanes(structure: Structure, arrays: Iterator[Any], lanes: int)
     kind = structure[0]
     if kind == "static":
         return None
-    if kind in ("float", "int"):
-        return next(arrays).reshape(lanes)
-    if kind == "array":
-        return next(arrays).reshape(lanes, *structure[1])
+    if kind in ("float", "int", "array"):
+        array = next(arrays)  # None where it was not wanted
+        return None if array is None else array.reshape(lanes, *(structure[1] if kind == "array" else ()))
     if kind == "dict":
         items = [gradient_like_lanes(part, arrays, lanes) for part in structure[3:]]
         return dict(zip(structure[2], items, strict=True))
