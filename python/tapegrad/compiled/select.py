@@ -7,11 +7,7 @@ from typing import Any
 
 from tapegrad import _core
 from tapegrad._core import Value
-from tapegrad.compiled.tracing import TracedNumber, _node
-
-
-def _traced(x: Any) -> bool:
-    return issubclass(type(x), TracedNumber)
+from tapegrad.compiled.traced import is_traced, node_of, traced
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -23,24 +19,23 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
     Inside a compiled function the choice is made at each call and, under `vmap`, in each lane.
     """
-    if _core.is_recording() and (_traced(condition) or isinstance(condition, Value)):
-        chosen = _core.select(_node(condition), _node(a), _node(b))
+    if _core.is_recording() and (is_traced(condition) or isinstance(condition, Value)):
         if isinstance(a, Value) or isinstance(b, Value):
-            return chosen
-        return TracedNumber(_core.current_observer(), chosen)
+            return _core.select(node_of(condition), _detached(a), _detached(b))
+        return traced(_core.current_observer(), _core.select(node_of(condition), node_of(a), node_of(b)))
     return a if condition else b
 
 
 def _extreme(name: str, a: Any, b: Any) -> Any:
     if isinstance(a, Value) or isinstance(b, Value):
         return _core.apply(name, [_detached(a), _detached(b)])
-    if _core.is_recording() and (_traced(a) or _traced(b)):
-        return TracedNumber(_core.current_observer(), _core.apply(name, [_node(a), _node(b)]))
+    if _core.is_recording() and (is_traced(a) or is_traced(b)):
+        return traced(_core.current_observer(), _core.apply(name, [node_of(a), node_of(b)]))
     return _core.peek(_core.apply(name, [Value(a), Value(b)]))
 
 
 def _detached(x: Any) -> Value:
-    return _core.detach(x._value) if _traced(x) else _node(x)
+    return _core.detach(x._value) if is_traced(x) else node_of(x)
 
 
 def maximum(a: Any, b: Any) -> Any:
