@@ -1,0 +1,22 @@
+"""NumPy: whole columns at once, values only; what the arithmetic costs when nobody asks for a gradient."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tapegrad.bench.engines.base import Adapter, ColumnProgram, ColumnResults, Engine, Floats, functions
+
+
+class NumpyAdapter(Adapter):
+    """Evaluates a column program over float64 arrays."""
+
+    def __init__(self) -> None:
+        self.math = functions(np, "exp log tanh sqrt")
+
+    def columns(
+        self, program: ColumnProgram, columns: Sequence[Floats], constants: Sequence[Floats]
+    ) -> Callable[[], ColumnResults]:
+        return lambda: (program(self.math, *columns, *constants), None)
+
+
+NUMPY = Engine(name="NumPy", module="numpy", pip="numpy", load=NumpyAdapter, how="value only, no gradient")
