@@ -35,6 +35,10 @@ inline double abs(double x) { return std::fabs(x); }
 inline double positive(double x) { return x > 0 ? 1.0 : 0.0; }
 inline double sign(double x) { return x > 0 ? 1.0 : (x < 0 ? -1.0 : x); }
 inline double relu(double x) { return x < 0 ? 0.0 : x; }
+// The larger and the smaller of two numbers; NaN wins, as in NumPy. Where both are equal each has half of the derivative.
+inline double maximum(double x, double y) { return x >= y ? x : (y > x ? y : x + y); }
+inline double minimum(double x, double y) { return x <= y ? x : (y < x ? y : x + y); }
+inline double above(double x, double y) { return x > y ? 1.0 : (x == y ? 0.5 : 0.0); }
 inline double hypot1(double x) { return std::hypot(1.0, x); }
 
 // micrograd's own formula, bit for bit, wherever it is sound. It loses digits to cancellation near zero and overflows

@@ -10,6 +10,7 @@ namespace {
 constexpr OpInfo kInfo[] = {
     {"free", "", 0},
     {"leaf", "", 0},
+    {"array", "", -1},
     {"custom", "", -1},
     {"powc", "**", 1},
 #define TAPEGRAD_BINARY(id, label, ...) {#id, label, 2},
