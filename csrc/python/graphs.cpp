@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/sweep.hpp"
+#include "python/arrays.hpp"
 #include "python/value.hpp"
 
 namespace py = pybind11;
@@ -105,6 +106,147 @@ py::object steal(PyObject* o) {
   return py::reinterpret_steal<py::object>(o);
 }
 
+// ---- array nodes -------------------------------------------------------------------------------------------------------------------
+
+py::bytes buffer_bytes(Buffer* buffer, std::size_t size) {
+  return py::bytes(reinterpret_cast<const char*>(buffer->values()), size * sizeof(double));
+}
+
+// What an array node has besides its operands and its number, as a tuple.
+py::tuple describe(const Array& array) {
+  const std::vector<std::int64_t> params(array.param(), array.param() + array.params);
+  const std::vector<std::uint64_t> dims(array.dims(), array.dims() + array.ndim);
+  py::object label = py::none();
+  if (array.op == ArrayOp::custom) label = py::reinterpret_borrow<py::object>(label_text(array.label));
+  py::object data = py::none(), grad = py::none();
+  if (array.data) data = buffer_bytes(array.data, array.size);
+  if (array.data && array.grad) grad = buffer_bytes(array.grad, array.size);
+  return py::make_tuple(array_name(array.op), info(array.table).name, array.keeps_axes, array.has_local_grads, array.count, array.axes,
+                        array.number, label, as_bytes(dims), as_bytes(params), data, grad);
+}
+
+// A buffer with saved numbers; null for None.
+Buffer* restore_buffer(py::handle saved, std::size_t size) {
+  if (saved.is_none()) return nullptr;
+  const std::vector<double> numbers = from_bytes<double>(saved);
+  if (numbers.size() != size) throw py::value_error("damaged graph: an array has another number of lanes than its shape says");
+  Buffer* buffer = make_buffer(size);
+  if (!buffer) throw std::bad_alloc();
+  if (size) std::memcpy(buffer->values(), numbers.data(), size * sizeof(double));
+  return buffer;
+}
+
+// The node that describe() told of. next() gives its operands one by one.
+template <typename Next>
+Node* restore_array(const py::tuple& saved, double value, Flags flags, Next next) {
+  if (saved.size() != 12) throw py::value_error("damaged graph: an array node is not described in full");
+  const auto op_name = py::cast<std::string>(saved[0]), table_name = py::cast<std::string>(saved[1]);
+  Draft draft;
+  draft.op = ArrayOp::count;
+  for (int i = 0; i < static_cast<int>(ArrayOp::count); ++i)
+    if (op_name == array_name(static_cast<ArrayOp>(i))) draft.op = static_cast<ArrayOp>(i);
+  for (int i = 0; i < static_cast<int>(Op::count); ++i)
+    if (table_name == info(static_cast<Op>(i)).name) draft.table = static_cast<Op>(i);
+  if (draft.op == ArrayOp::count) throw py::value_error("damaged graph: unknown operation on arrays");
+  draft.keeps_axes = py::cast<bool>(saved[2]);
+  draft.has_local_grads = py::cast<bool>(saved[3]) && draft.op == ArrayOp::custom;
+  draft.count = py::cast<std::uint32_t>(saved[4]);
+  draft.axes = py::cast<std::uint32_t>(saved[5]);
+  draft.number = draft.op == ArrayOp::custom ? value : py::cast<double>(saved[6]);
+  if (draft.op == ArrayOp::custom) {
+    if (!PyUnicode_Check(py::object(saved[7]).ptr())) throw py::value_error("damaged graph: a label is missing");
+    const long label = intern_label(py::object(saved[7]).ptr());
+    if (label < 0) throw py::error_already_set();
+    draft.label = static_cast<std::uint32_t>(label);
+  }
+  Shape shape;
+  for (const std::uint64_t n : from_bytes<std::uint64_t>(saved[8]))
+    if (!shape.append(n)) throw py::value_error("damaged graph: a shape is too large");
+  draft.shape = shape;
+  const std::vector<std::int64_t> params = from_bytes<std::int64_t>(saved[9]);
+  draft.params = params.data();
+  draft.param_count = params.size();
+  std::vector<Node*> operands;
+  for (std::uint64_t k = 0; k < std::uint64_t{draft.count} * (draft.has_local_grads ? 2 : 1); ++k) operands.push_back(next());
+  draft.operands = operands.data();
+  const bool needs_data = shape.ndim || draft.op == ArrayOp::leaf;
+  if (draft.settle() || !(draft.shape == shape) || needs_data != !py::object(saved[10]).is_none())
+    throw py::value_error("damaged graph: an operation on arrays does not fit its operands");
+  Buffer* grad = restore_buffer(saved[11], shape.size);
+  Buffer* data = nullptr;
+  try {
+    data = restore_buffer(saved[10], shape.size);
+  } catch (...) {
+    release(grad);
+    throw;
+  }
+  Node* node = make_array_node(arena(), draft, flags, data);
+  if (!node) {
+    release(data);
+    release(grad);
+    throw std::bad_alloc();
+  }
+  if (shape.ndim) {
+    node->array->grad = grad;
+  } else {
+    release(grad);
+    node->data = value;
+  }
+  return node;
+}
+
+// A node over the same operands with the same lanes.
+Node* clone_array(const Node* n, Flags flags) {
+  const Array& array = *n->array;
+  Draft draft;
+  draft.op = array.op;
+  draft.table = array.table;
+  draft.keeps_axes = array.keeps_axes;
+  draft.has_local_grads = array.has_local_grads;
+  draft.count = array.count;
+  draft.axes = array.axes;
+  draft.label = array.label;
+  draft.number = array.number;
+  draft.operands = array.operands();
+  draft.params = array.param();
+  draft.param_count = array.params;
+  draft.shape = shape_of(&array);
+  draft.shape.ndim = static_cast<int>(array.ndim);
+  Buffer *data = nullptr, *grad = nullptr;
+  const auto copy = [&](Buffer* from) {
+    Buffer* to = make_buffer(array.size);
+    if (to && array.size) std::memcpy(to->values(), from->values(), array.size * sizeof(double));
+    return to;
+  };
+  Node* node = nullptr;
+  if ((!array.data || (data = copy(array.data))) && (!array.data || !array.grad || (grad = copy(array.grad))))
+    node = make_array_node(arena(), draft, flags, data);
+  if (!node) {
+    release(data);
+    release(grad);
+    return nullptr;
+  }
+  node->array->grad = grad;
+  if (!array.data) node->data = n->data;
+  return node;
+}
+
+// Makes a Value fresh from __new__ a leaf that holds an array.
+void hold_array(py::handle value, py::handle data) {
+  if (!is_value(value.ptr()) || !is_numeric_array(data.ptr()) || py::cast<int>(data.attr("ndim")) == 0)
+    throw py::type_error("hold_array() takes a Value and an array of numbers with at least one axis");
+  Node* node = node_of(value.ptr());
+  if (node->refs != 1 || node->op != Op::leaf || page_of(node)->leaf_page)
+    throw py::value_error("cannot restore a Value that is in use already");
+  Draft draft;
+  Buffer* buffer = copy_array(data.ptr(), &draft.shape);
+  if (!buffer) throw py::error_already_set();
+  if (!become_array(arena(), node, draft, buffer, nullptr)) {
+    release(buffer);
+    throw std::bad_alloc();
+  }
+}
+
 // ---- export ----------------------------------------------------------------------------------------------------------------------
 
 // (list of nodes, arrays, external Values, Values that carry something) of the graph below root. External are leaves that have a
@@ -120,7 +262,7 @@ py::tuple export_graph(py::handle root) {
   std::vector<std::uint16_t> flags;
   std::vector<std::int64_t> operands;
   std::vector<std::uint32_t> counts;
-  py::list labels, externals, heavy;
+  py::list labels, externals, heavy, array_nodes;
 
   const auto emit = [&](Node* n) {
     index.emplace(n, static_cast<std::int64_t>(list->size()));
@@ -130,11 +272,12 @@ py::tuple export_graph(py::handle root) {
     data.push_back(n->data);
     grad.push_back(n->grad);
     flags.push_back(n->flags & kSavedFlags);
+    if (n->op == Op::array) array_nodes.append(describe(*n->array));
   };
   const auto reference = [&](Node* operand) {
     const auto known = index.find(operand);
     if (known != index.end()) return known->second;
-    if (members().count(operand) || (operand->op == Op::leaf && operand->handle)) {
+    if (members().count(operand) || (is_leaf(operand) && operand->handle)) {
       const auto place = -1 - static_cast<std::int64_t>(externals.size());
       externals.append(steal(handle_of(operand)));
       index.emplace(operand, place);
@@ -149,6 +292,8 @@ py::tuple export_graph(py::handle root) {
     if (members().count(n)) continue;
     std::vector<std::int64_t> places;
     for_each_operand(n, [&](Node* operand) { places.push_back(reference(operand)); });
+    if (n->op == Op::array && n->array->has_local_grads)
+      for (std::uint32_t k = n->array->count; k < n->array->held(); ++k) places.push_back(reference(n->array->operands()[k]));
     emit(n);
     operands.insert(operands.end(), places.begin(), places.end());
     if (n->op == Op::powc) numbers.push_back(n->exponent);
@@ -170,7 +315,7 @@ py::tuple export_graph(py::handle root) {
     if (type) types.append(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type)));
   py::tuple arrays = py::make_tuple(1, py::tuple(names), py::tuple(types), as_bytes(codes), as_bytes(dialects), as_bytes(data),
                                     as_bytes(grad), as_bytes(flags), as_bytes(operands), as_bytes(counts), as_bytes(numbers),
-                                    py::tuple(labels));
+                                    py::tuple(labels), py::tuple(array_nodes));
   return py::make_tuple(py::cast(list.release(), py::return_value_policy::take_ownership), arrays, py::tuple(externals),
                         py::tuple(heavy));
 }
@@ -225,7 +370,7 @@ std::vector<Flags> read_dialects(const py::tuple& types) {
 }
 
 std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple& externals) {
-  if (arrays.size() != 12 || py::cast<int>(arrays[0]) != 1)
+  if (arrays.size() != 13 || py::cast<int>(arrays[0]) != 1)
     throw py::value_error("this graph was saved in a form that this version of tapegrad does not read");
   const std::vector<Op> ops = read_ops(arrays[1]);
   const std::vector<Flags> dialects = read_dialects(arrays[2]);
@@ -235,7 +380,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
   Reader<std::int64_t> operands(arrays[8]);
   Reader<std::uint32_t> counts(arrays[9]);
   const auto labels = py::cast<py::tuple>(arrays[11]);
-  std::size_t next_label = 0;
+  const auto array_nodes = py::cast<py::tuple>(arrays[12]);
+  std::size_t next_label = 0, next_array = 0;
   for (py::handle external : externals)
     if (!is_value(external.ptr())) throw py::value_error("damaged graph: an operand is not a Value");
 
@@ -260,6 +406,10 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     Node* n = nullptr;
     if (op == Op::leaf) {
       n = arena().make_constant(value, base);
+    } else if (op == Op::array) {
+      if (next_array >= array_nodes.size() || !PyTuple_Check(py::object(array_nodes[next_array]).ptr()))
+        throw py::value_error("damaged graph: an array node is missing at node " + std::to_string(i));
+      n = restore_array(array_nodes[next_array++], value, base, operand);
     } else if (op == Op::custom) {
       const std::uint32_t count = counts.next();
       const bool has_local_grads = counts.next() != 0;
@@ -287,7 +437,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     n->grad = grad.next();
     list->add(n);
   }
-  if (operands.left() || counts.left() || numbers.left() || data.left() || grad.left() || flags.left())
+  if (next_array != array_nodes.size() || operands.left() || counts.left() || numbers.left() || data.left() || grad.left() || flags.left())
     throw py::value_error("damaged graph: an array is too long");
   return list;
 }
@@ -300,6 +450,8 @@ std::unique_ptr<NodeList> clone(py::handle value) {
   Node* copy = nullptr;
   if (n->op == Op::leaf)
     copy = arena().make_leaf(n->data, base);
+  else if (n->op == Op::array)
+    copy = clone_array(n, base);
   else if (n->op == Op::custom)
     copy = arena().make_custom(n->operands->nodes(), n->operands->count,
                                n->operands->has_local_grads ? n->operands->local_grads() : nullptr, n->operands->label, n->data, base);
@@ -334,6 +486,7 @@ void register_graphs(py::module_& m) {
   m.def("find_exported", &find, py::arg("value"), "(NodeList, index) of a node being exported, or None.");
   m.def("import_graph", &import_graph, py::arg("arrays"), py::arg("externals"), "Builds the nodes of an exported graph.");
   m.def("clone", &clone, py::arg("value"), "A node with the same data, grad, operation and operands, alone in a NodeList.");
+  m.def("hold_array", &hold_array, py::arg("value"), py::arg("data"), "Makes a fresh Value a leaf that holds the array.");
   m.def("native_op", &native_op, py::arg("value"), "The label of the operation that made the node.");
   m.def("assigned_rule", &assigned_rule, py::arg("value"), "The _backward that the program assigned, or None.");
 }

@@ -21,7 +21,7 @@ enum class Outcome { done, leave, failed };
 
 // Plain Values whose operators are the native ones, and that need no handles for the nodes in between.
 bool is_simple(PyObject* o) {
-  if (!is_plain(o) || (node_of(o)->flags & kTracked)) return false;
+  if (!is_plain(o) || (node_of(o)->flags & (kTracked | kArray))) return false;
   const PyNumberMethods* slots = Py_TYPE(o)->tp_as_number;
   return slots->nb_add == value_add && slots->nb_multiply == value_multiply;
 }
@@ -68,7 +68,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   bool simple = is_value(bias) && is_simple(bias);
   for (Py_ssize_t i = 0; simple && i < count; ++i) {
     PyObject* w = PySequence_Fast_GET_ITEM(items, i);
-    simple = Py_TYPE(w) == Py_TYPE(bias) ? !(node_of(w)->flags & kTracked) : is_value(w) && is_simple(w);
+    simple = Py_TYPE(w) == Py_TYPE(bias) ? !(node_of(w)->flags & (kTracked | kArray)) : is_value(w) && is_simple(w);
   }
   if (!simple) {
     Py_DECREF(items);

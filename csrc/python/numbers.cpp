@@ -46,6 +46,7 @@ int read_number(PyObject* o, Number* out) {
   if (PyLong_Check(o)) return read_int(o, out);
   if (is_value(o)) {
     const Node* n = node_of(o);
+    if (n->flags & kArray) return 0;
     *out = {n->data, static_cast<Flags>(n->flags & kDataInt)};
     return 1;
   }

@@ -50,6 +50,9 @@ inline Node* node_of(PyObject* o) { return as_value(o)->node; }
 
 inline PyTypeObject* type_of(Flags flags) { return dialect_types[(flags & kDialectMask) >> kDialectShift]; }
 
+// The type that shows results over `o`: its own when plain, its dialect's when it is an instance of a subclass.
+inline PyTypeObject* result_type(PyObject* o) { return is_plain(o) ? Py_TYPE(o) : type_of(node_of(o)->flags); }
+
 // What a new node takes over from its first operand: the dialect, and with it whether a fresh gradient is an int.
 inline Flags inherited(Flags flags) {
   const Flags own = flags & (kDialectMask | kFloatGrad);
@@ -124,18 +127,6 @@ void track(ValueObject* self);
 void settle_tracking();
 extern bool tracking_unsettled;
 
-// Calls f for each operand of a node, in order, repeats included.
-template <typename F>
-void for_each_operand(Node* n, F f) {
-  if (n->op == Op::custom) {
-    for (std::uint32_t i = 0; i < n->operands->count; ++i) f(n->operands->nodes()[i]);
-  } else {
-    const int arity = kArity[static_cast<int>(n->op)];
-    if (arity > 0) f(n->a);
-    if (arity > 1) f(n->b);
-  }
-}
-
 // Slots and members, each implemented in the file named.
 int value_traverse(PyObject* self, visitproc visit, void* arg);             // handles.cpp
 int value_clear(PyObject* self);                                            // handles.cpp
@@ -152,6 +143,7 @@ PyObject* value_add(PyObject* l, PyObject* r);                              // o
 PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
 bool remember_native_methods();                                             // operators.cpp
 PyObject* native_method(Op op);                                             // operators.cpp: borrowed
+extern PyMethodDef value_methods[];                                         // operators.cpp
 extern PyType_Slot operator_slots[];                                        // operators.cpp, ends with {0, nullptr}
 PyObject* make_dialect(const char* name, bool float_grad);                 // construct.cpp
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);  // backward.cpp

@@ -114,7 +114,11 @@ def restore_value(value: Value, state: tuple[Any, ...]) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"damaged Value: its state should have four parts, not {state!r:.200}") from None
     if graph is None:
-        value.data, value.grad = place, grad
+        if getattr(place, "ndim", 0):
+            _core.hold_array(value, place)
+            value.grad = grad
+        else:
+            value.data, value.grad = place, grad
     elif isinstance(graph, Graph) and isinstance(place, int) and place >= 0:
         graph.adopt(value, place)
     else:
