@@ -31,7 +31,7 @@ from tapegrad.micrograd import engine
 NUMBER = "data is an int or a float of Python's own: bool, Fraction, float32 and a Value are converted"
 REFUSED = "what is no real number, no Value or no rule is refused where it is given, with a TypeError that names it"
 BIG = "a whole number past 2**53 is a float, as the engine computes in double precision"
-ONE_TYPE = "one type serves all dialects: more functions and operators, a label, and _backward is no entry of vars()"
+ONE_TYPE = "one type serves all dialects: more functions and operators, and a label"
 POWER = "an exponent may be a Value or any number, and so may the base"
 REAL = "a power with a complex result raises ValueError"
 READS = "conversion, order, formatting and truth read data"
@@ -260,7 +260,7 @@ LEDGER: list[tuple[str, ...]] = [
     (
         "sorted(vars(Value(1)))",
         "['_backward', '_op', '_prev', 'data', 'grad']",
-        "['_op', '_prev', 'data', 'grad', 'label']",
+        "['_backward', '_op', '_prev', 'data', 'grad', 'label']",
         ONE_TYPE,
     ),
     ('(lambda v: (v.__dict__.__setitem__("data", 9), v.data)[1])(Value(1))', "9"),

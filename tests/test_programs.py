@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.py"))
-RUN = [sys.executable, "-c", "import sys; from tapegrad.runner import main; sys.exit(main(sys.argv[1:]))"]
+RUN = [sys.executable, "-m", "tapegrad", "run"]
 
 
 def output(command: list[str], **environment: str) -> str:

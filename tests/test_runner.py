@@ -15,7 +15,7 @@ import pytest
 
 from tapegrad import runner, serving
 
-RUN = [sys.executable, "-c", "import sys; from tapegrad.runner import main; sys.exit(main(sys.argv[1:]))"]
+RUN = [sys.executable, "-m", "tapegrad", "run"]
 
 
 def shell(command: Sequence[str], cwd: Path, stdin: str | None = None) -> tuple[str, str, int]:
@@ -404,20 +404,6 @@ def test_wrong_use_of_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     stdout, stderr, code = shell([*RUN, "--help"], tmp_path)
     assert (stderr, code) == ("", 0)
     assert "usage: tapegrad run " in stdout
-
-
-def test_the_parser_for_a_command_line_reaches_the_program(tmp_path: Path) -> None:
-    command = (
-        "import argparse, sys; from tapegrad import runner; parser = argparse.ArgumentParser(prog='tapegrad');"
-        "runner.add_parser(parser.add_subparsers(dest='command')); options = parser.parse_args();"
-        "sys.exit(options.function(options))"
-    )
-    write(tmp_path / "program.py", "import sys\nprint(sys.argv[1:])\n")
-    passed = ["a", "--help", "-m", "b"]
-    for args in (["program.py", *passed], ["-m", "program", *passed]):
-        stdout, stderr, code = shell([sys.executable, "-c", command, "run", *args], tmp_path)
-        assert (stdout, stderr, code) == (f"{passed}\n", "", 0)
-    assert "run a micrograd script" in shell([sys.executable, "-c", command, "--help"], tmp_path)[0]
 
 
 SERVED = """

@@ -48,18 +48,18 @@ Node* make_array_leaf(PyObject* array, Flags flags) {
   return node;
 }
 
-Held read_operand(PyObject* o, const char* what, Flags like) {
-  return is_value(o) ? Held(node_of(o)) : read_leaf(o, what, like);
-}
-
-Held read_leaf(PyObject* o, const char* what, Flags like) {
-  Data data;
-  if (!read_data(o, what, &data)) return Held();
+Held leaf_of(const Data& data, Flags like) {
   const Flags flags = inherited(like);
   if (data.array) return Held(make_array_leaf(data.array, flags));
   Node* leaf = arena().make_constant(data.number.value, flags | data.number.flags);
   if (!leaf) PyErr_NoMemory();
   return Held(leaf);
+}
+
+Held read_operand(PyObject* o, const char* what, Flags like) {
+  if (is_value(o)) return Held(node_of(o));
+  Data data;
+  return read_data(o, what, &data) ? leaf_of(data, like) : Held();
 }
 
 Node* make_node(Draft& draft, Flags flags, const char* label) {

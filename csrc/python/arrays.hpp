@@ -79,8 +79,8 @@ Node* make_array_leaf(PyObject* array, Flags flags);
 // An operand: a Value's node, a number or an array-like as a leaf of the dialect of `like`. Empty with an error set.
 Held read_operand(PyObject* o, const char* what, Flags like);
 
-// The same, but always a leaf of its own, with the numbers of a Value copied.
-Held read_leaf(PyObject* o, const char* what, Flags like);
+// A leaf that holds the data. Empty with an error set.
+Held leaf_of(const Data& data, Flags like);
 
 // The node of a draft, or null with the error set that says which shapes do not fit `label`.
 Node* make_node(Draft& draft, Flags flags, const char* label);

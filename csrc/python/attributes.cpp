@@ -11,7 +11,7 @@ namespace tapegrad::python {
 
 namespace {
 
-PyObject *str_label, *str_op, *str_prev, *str_empty;
+PyObject *str_data, *str_grad, *str_label, *str_op, *str_prev, *str_class, *str_empty;
 
 // Labels of custom operations, kept for ever: a program has few of them, and nodes store a number.
 PyObject* label_list;
@@ -236,13 +236,16 @@ int set_dict(PyObject* self, PyObject* value, void*) {
 }  // namespace
 
 bool init_attributes() {
+  str_data = PyUnicode_InternFromString("data");
+  str_grad = PyUnicode_InternFromString("grad");
   str_label = PyUnicode_InternFromString("label");
   str_op = PyUnicode_InternFromString("_op");
   str_prev = PyUnicode_InternFromString("_prev");
+  str_class = PyUnicode_InternFromString("__class__");
   str_empty = PyUnicode_InternFromString("");
   label_list = PyList_New(0);
   label_index = PyDict_New();
-  return str_label && str_op && str_prev && str_empty && label_list && label_index &&
+  return str_data && str_grad && str_label && str_op && str_prev && str_class && str_empty && label_list && label_index &&
          intern_label(str_empty) == 0;
 }
 
@@ -250,7 +253,9 @@ int assign_label(PyObject* self, PyObject* label) {
   return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
 }
 
-long intern_label(PyObject* text) {
+namespace {
+
+long intern_exact(PyObject* text) {
   PyObject* known = PyDict_GetItemWithError(label_index, text);
   if (known) return PyLong_AsLong(known);
   if (PyErr_Occurred()) return -1;
@@ -262,6 +267,16 @@ long intern_label(PyObject* text) {
   }
   Py_DECREF(number);
   return static_cast<long>(index);
+}
+
+}  // namespace
+
+long intern_label(PyObject* given) {
+  PyObject* text = PyUnicode_FromObject(given);  // of a subclass only the text: it may come with a __hash__ of its own
+  if (!text) return -1;
+  const long index = intern_exact(text);
+  Py_DECREF(text);
+  return index;
 }
 
 PyObject* label_text(std::uint32_t index) { return PyList_GET_ITEM(label_list, static_cast<Py_ssize_t>(index)); }
@@ -285,8 +300,61 @@ PyObject* op_label(Node* n) {
   return text;
 }
 
-// Attributes take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
+namespace {
+
+PyObject *native_data, *native_grad;  // the class's own descriptors
+
+// Whether data and grad are what they were when the module was loaded. A class's version tag changes with its attributes, so looking
+// them up once for each tag is enough.
+bool fields_are_native(PyTypeObject* type) {
+  static PyTypeObject* checked;
+  static unsigned int tag;
+  if (type == checked && tag && type->tp_version_tag == tag) [[likely]]
+    return true;
+  PyObject* data = PyObject_GetAttr(reinterpret_cast<PyObject*>(type), str_data);
+  PyObject* grad = data ? PyObject_GetAttr(reinterpret_cast<PyObject*>(type), str_grad) : nullptr;
+  const bool native = data == native_data && grad == native_grad;
+  if (!grad) PyErr_Clear();
+  Py_XDECREF(data);
+  Py_XDECREF(grad);
+  if (native) {
+    checked = type;
+    tag = type->tp_version_tag;
+  }
+  return native;
+}
+
+// Plain instances own no reference to their type, others do, and Python counts as if all did.
+int set_class(PyObject* self, PyObject* name, PyObject* value) {
+  PyTypeObject* before = Py_TYPE(self);
+  const bool was_plain = is_plain(self);
+  if (was_plain) Py_INCREF(before);
+  if (PyObject_GenericSetAttr(self, name, value) < 0) {
+    if (was_plain) Py_DECREF(before);
+    return -1;
+  }
+  if (is_plain(self)) {
+    Py_DECREF(Py_TYPE(self));
+  } else {
+    settle_subclass(self);
+  }
+  return 0;
+}
+
+}  // namespace
+
+bool remember_native_fields() {
+  native_data = PyObject_GetAttr(reinterpret_cast<PyObject*>(value_type()), str_data);
+  native_grad = PyObject_GetAttr(reinterpret_cast<PyObject*>(value_type()), str_grad);
+  return native_data && native_grad;
+}
+
+// Other attributes than data and grad take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
 int value_setattro(PyObject* self, PyObject* name, PyObject* value) {
+  if ((name == str_data || name == str_grad) && value && is_plain(self) && fields_are_native(Py_TYPE(self)))
+    return name == str_data ? set_data(self, value, nullptr) : set_grad(self, value, nullptr);
+  if (name == str_class || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, str_class) == 0))
+    return set_class(self, name, value);
   if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
   ValueObject* v = as_value(self);
   if (v->dict) {

@@ -85,25 +85,35 @@ struct Arguments {
 struct Parsed {
   Data data;
   std::vector<Node*> operands;
+  std::vector<Data> local_data;
   std::vector<double> local_grads;
-  std::vector<Held> local_arrays;  // all local gradients as leaves, where arrays are about
+  std::vector<Held> local_arrays;
   std::uint32_t label = 0;
-  bool arrays = false;  // the data or an operand is an array
+  bool arrays = false;  // the data, a child or a local gradient is an array
   bool tracked = false;
-  PyObject* kept = nullptr;  // the sequence whose items the operands belong to
+  PyObject* kept = nullptr;  // the tuple of the children
+  bool from_set = false;
 
   ~Parsed() { Py_XDECREF(kept); }
 
-  bool read_children(PyObject* children) {
-    kept = PySequence_Fast(children, "");
+  // Takes the children as they are now; which nodes they show is for the end, see read().
+  bool keep_children(PyObject* children) {
+    kept = PySequence_Tuple(children);
     if (!kept) {
-      PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R", Py_TYPE(children)->tp_name, children);
+      if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(children)->tp_iter)
+        PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R", Py_TYPE(children)->tp_name,
+                     children);
       return false;
     }
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(kept);
+    from_set = PyAnySet_Check(children);
+    return true;
+  }
+
+  bool read_children() {
+    const Py_ssize_t count = PyTuple_GET_SIZE(kept);
     operands.reserve(static_cast<std::size_t>(count));
     for (Py_ssize_t i = 0; i < count; ++i) {
-      PyObject* child = PySequence_Fast_GET_ITEM(kept, i);
+      PyObject* child = PyTuple_GET_ITEM(kept, i);
       if (!is_value(child)) {
         PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)", i,
                      Py_TYPE(child)->tp_name, child);
@@ -114,43 +124,55 @@ struct Parsed {
       arrays |= (node_of(child)->flags & kArray) != 0;
     }
     // A set has no order of its own; creation order makes runs repeatable.
-    if (PyAnySet_Check(children))
+    if (from_set)
       std::sort(operands.begin(), operands.end(), [](Node* x, Node* y) { return Arena::id(x) < Arena::id(y); });
     return true;
   }
 
   bool read_local_grads(PyObject* numbers) {
-    PyObject* sequence = PySequence_Fast(numbers, "");
+    PyObject* sequence = PySequence_Tuple(numbers);
     if (!sequence) {
-      PyErr_Format(PyExc_TypeError, "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
+      if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(numbers)->tp_iter)
+        PyErr_Format(PyExc_TypeError, "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
                    Py_TYPE(numbers)->tp_name, numbers);
       return false;
     }
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(sequence);
+    const Py_ssize_t count = PyTuple_GET_SIZE(sequence);
     bool fine = true;
-    for (Py_ssize_t i = 0; fine && i < PySequence_Fast_GET_SIZE(sequence); ++i) {
-      PyObject* item = PySequence_Fast_GET_ITEM(sequence, i);
-      Number number;
-      if (arrays) {
-        local_arrays.push_back(read_leaf(item, "a local gradient", 0));
-        fine = static_cast<bool>(local_arrays.back());
-      } else {
-        fine = require_number(item, "a local gradient", &number);
-        if (fine) local_grads.push_back(number.value);
-      }
+    for (Py_ssize_t i = 0; fine && i < count; ++i) {
+      Data local;
+      fine = read_data(PyTuple_GET_ITEM(sequence, i), "a local gradient", &local);
+      arrays |= local.array != nullptr;
+      if (fine) local_data.push_back(std::move(local));
     }
     Py_DECREF(sequence);
-    if (fine && count && static_cast<std::size_t>(count) != operands.size()) {
-      PyErr_Format(PyExc_ValueError, "%zd local gradients were given for %zu children; give one for each", count, operands.size());
-      fine = false;
-    }
     return fine;
   }
 
+  // The local gradients as numbers, or as leaves where arrays are about.
+  bool settle_local_grads() {
+    if (!local_data.empty() && local_data.size() != operands.size()) {
+      PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each", local_data.size(),
+                   operands.size());
+      return false;
+    }
+    for (const Data& local : local_data) {
+      if (!arrays) {
+        local_grads.push_back(local.number.value);
+        continue;
+      }
+      local_arrays.push_back(leaf_of(local, 0));
+      if (!local_arrays.back()) return false;
+    }
+    return true;
+  }
+
+  // The nodes come last: what is read before them may run code of the program's, which may do anything to Values.
   bool read(const Arguments& args) {
+    if (args.children && !keep_children(args.children)) return false;
     if (!read_data(args.data, "data", &data)) return false;
     arrays = data.array != nullptr;
-    if (args.children && !read_children(args.children)) return false;
+    if (args.local_grads && !read_local_grads(args.local_grads)) return false;
     if (args.op) {
       if (!PyUnicode_Check(args.op)) {
         PyErr_Format(PyExc_TypeError, "_op must be a string, not %.200s: %R", Py_TYPE(args.op)->tp_name, args.op);
@@ -160,7 +182,7 @@ struct Parsed {
       if (index < 0) return false;
       label = static_cast<std::uint32_t>(index);
     }
-    return !args.local_grads || read_local_grads(args.local_grads);
+    return (!args.children || read_children()) && settle_local_grads();
   }
 
   std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
@@ -209,9 +231,17 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
   return node;
 }
 
+// Values made from this one count on its shape.
+bool may_take_shape(const Node* node, const Shape& shape) {
+  if (node->refs <= 1 || shape == shape_of(node)) return true;
+  PyErr_SetString(PyExc_ValueError, "cannot give another shape to a Value that other Values were made from. Make a new Value instead");
+  return false;
+}
+
 // Gives a node these operands, and if `with_data` the data too; else it keeps what it holds. False with an error set.
 bool rebind(Node* node, Parsed& parsed, bool with_data) {
   if (with_data ? !parsed.needs_array() : !(node->flags & kArray)) {
+    if (!may_take_shape(node, Shape())) return false;
     if (arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) return true;
     PyErr_NoMemory();
     return false;
@@ -227,7 +257,7 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
   } else if (parsed.data.array && !(data = copy_array(parsed.data.array, &draft.shape))) {
     return false;
   }
-  if (parsed.draft(&draft)) {
+  if (parsed.draft(&draft) && may_take_shape(node, draft.shape)) {
     if (become_array(arena(), node, draft, data, grad)) return true;
     PyErr_NoMemory();
   }
@@ -297,6 +327,17 @@ PyObject* set_label(PyObject* self, PyObject* label) {
   return self;
 }
 
+// Whether the class was made while a function ran. Such a class can become garbage, with its instances, and the collector has to see
+// that they belong together; a class at the top of a module lives on, and its instances need not be looked at.
+bool made_in_function(PyTypeObject* type) {
+  PyObject* name = reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname;
+  PyObject* locals = PyUnicode_FromString("<locals>");
+  const int found = locals ? PyUnicode_Contains(name, locals) : -1;
+  Py_XDECREF(locals);
+  if (found < 0) PyErr_Clear();
+  return found != 0;
+}
+
 // A plain Value from arguments that have been sorted out.
 PyObject* construct(PyTypeObject* type, const Arguments& args) {
   const Flags flags = fresh_flags(type);
@@ -317,12 +358,19 @@ PyObject* construct(PyTypeObject* type, const Arguments& args) {
 
 bool set_children(PyObject* self, PyObject* children) {
   Parsed parsed;
-  if (!parsed.read_children(children)) return false;
   PyObject* op = op_label(node_of(self));
   const long label = op ? intern_label(op) : -1;
   Py_XDECREF(op);
   if (label < 0) return false;
   parsed.label = static_cast<std::uint32_t>(label);
+  if (!parsed.keep_children(children) || !parsed.read_children()) return false;
+  // The operands that it has: the operation stays what it is.
+  std::vector<Node*> now;
+  for_each_operand(node_of(self), [&](Node* n) { now.push_back(n); });
+  const auto within = [](const std::vector<Node*>& some, const std::vector<Node*>& all) {
+    return std::all_of(some.begin(), some.end(), [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
+  };
+  if (within(now, parsed.operands) && within(parsed.operands, now)) return true;
   return bind(as_value(self), parsed, false);
 }
 
@@ -351,6 +399,14 @@ PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_
   return arguments.complete() ? construct(type, arguments) : nullptr;
 }
 
+// The subclass is an attribute too.
+void settle_subclass(PyObject* self) {
+  pin(as_value(self));
+  PyTypeObject* type = Py_TYPE(self);
+  // Slots may hold anything, and so may a class that can die.
+  if (type->tp_basicsize > value_type()->tp_basicsize || made_in_function(type)) track(as_value(self));
+}
+
 // For subclasses, and for programs that call __new__: a leaf in creation order, which __init__ may still give operands.
 PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
   Node* node = arena().make_constant(0.0, fresh_flags(type));
@@ -364,12 +420,8 @@ PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
   as_value(self)->node = node;
   node->handle = self;
   node->refs = 1;
-  pin(as_value(self));  // the subclass is an attribute too
-  if (type->tp_basicsize > value_type()->tp_basicsize) {
-    track(as_value(self));  // its slots may hold anything
-  } else {
-    PyObject_GC_UnTrack(self);
-  }
+  PyObject_GC_UnTrack(self);
+  settle_subclass(self);
   return self;
 }
 
@@ -455,6 +507,8 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
   if (!type) return nullptr;
   type->tp_vectorcall = value_vectorcall;
+  // Plain instances own no reference to their type, which so must never look unused, whatever a program does with __class__.
+  Py_SET_REFCNT(reinterpret_cast<PyObject*>(type), Py_REFCNT(reinterpret_cast<PyObject*>(type)) + (1 << 28));
   dialect_float_grad[dialect_count] = float_grad;
   dialect_types[dialect_count++] = type;
   return Py_NewRef(reinterpret_cast<PyObject*>(type));

@@ -2,7 +2,10 @@
 // is checked in full before a node is made of it: a damaged one gives ValueError.
 #include "python/graphs.hpp"
 
+#include <algorithm>
 #include <cstring>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -39,9 +42,10 @@ class NodeList {
   NodeList& operator=(const NodeList&) = delete;
   ~NodeList() {
     for (Node* n : nodes_) {
-      if (exported_) members().erase(n);
-      arena().let_go(n);
+      const auto found = members().find(n);
+      if (found != members().end() && found->second.list == this) members().erase(found);
     }
+    for (Node* n : nodes_) arena().let_go(n);
   }
 
   void add(Node* n) {
@@ -49,15 +53,18 @@ class NodeList {
     arena().hold(n);
   }
 
-  // Like add, for lists whose members are to be found by find().
+  // Like add, for lists whose members are to be found by find_exported().
   void add_exported(Node* n) {
-    exported_ = true;
     members()[n] = {this, nodes_.size()};
     add(n);
   }
 
   std::size_t size() const { return nodes_.size(); }
   Node* operator[](std::size_t i) const { return nodes_[i]; }
+
+  // What Python calls the list: the Graph it belongs to, while that is alive.
+  void set_owner(py::weakref owner) { owner_ = std::move(owner); }
+  py::object owner() const { return owner_ ? owner_() : py::none(); }
 
   // Makes `value`, fresh from __new__, the handle of node i.
   void adopt(py::handle value, std::size_t i) {
@@ -84,218 +91,90 @@ class NodeList {
 
  private:
   std::vector<Node*> nodes_;
-  bool exported_ = false;
+  py::object owner_;
 };
-
-template <typename T>
-py::bytes as_bytes(const std::vector<T>& v) {
-  return py::bytes(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
-}
-
-template <typename T>
-std::vector<T> from_bytes(py::handle h) {
-  if (!PyBytes_Check(h.ptr()) || static_cast<std::size_t>(PyBytes_GET_SIZE(h.ptr())) % sizeof(T))
-    throw py::value_error("damaged graph: an array is missing or cut short");
-  std::vector<T> v(static_cast<std::size_t>(PyBytes_GET_SIZE(h.ptr())) / sizeof(T));
-  if (!v.empty()) std::memcpy(v.data(), PyBytes_AS_STRING(h.ptr()), v.size() * sizeof(T));
-  return v;
-}
 
 py::object steal(PyObject* o) {
   if (!o) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(o);
 }
 
-// ---- array nodes -------------------------------------------------------------------------------------------------------------------
-
-py::bytes buffer_bytes(Buffer* buffer, std::size_t size) {
-  return py::bytes(reinterpret_cast<const char*>(buffer->values()), size * sizeof(double));
-}
-
-// What an array node has besides its operands and its number, as a tuple.
-py::tuple describe(const Array& array) {
-  const std::vector<std::int64_t> params(array.param(), array.param() + array.params);
-  const std::vector<std::uint64_t> dims(array.dims(), array.dims() + array.ndim);
-  py::object label = py::none();
-  if (array.op == ArrayOp::custom) label = py::reinterpret_borrow<py::object>(label_text(array.label));
-  py::object data = py::none(), grad = py::none();
-  if (array.data) data = buffer_bytes(array.data, array.size);
-  if (array.data && array.grad) grad = buffer_bytes(array.grad, array.size);
-  return py::make_tuple(array_name(array.op), info(array.table).name, array.keeps_axes, array.has_local_grads, array.count, array.axes,
-                        array.number, label, as_bytes(dims), as_bytes(params), data, grad);
-}
-
-// A buffer with saved numbers; null for None.
-Buffer* restore_buffer(py::handle saved, std::size_t size) {
-  if (saved.is_none()) return nullptr;
-  const std::vector<double> numbers = from_bytes<double>(saved);
-  if (numbers.size() != size) throw py::value_error("damaged graph: an array has another number of lanes than its shape says");
-  Buffer* buffer = make_buffer(size);
-  if (!buffer) throw std::bad_alloc();
-  if (size) std::memcpy(buffer->values(), numbers.data(), size * sizeof(double));
-  return buffer;
-}
-
-// The node that describe() told of. next() gives its operands one by one.
-template <typename Next>
-Node* restore_array(const py::tuple& saved, double value, Flags flags, Next next) {
-  if (saved.size() != 12) throw py::value_error("damaged graph: an array node is not described in full");
-  const auto op_name = py::cast<std::string>(saved[0]), table_name = py::cast<std::string>(saved[1]);
-  Draft draft;
-  draft.op = ArrayOp::count;
-  for (int i = 0; i < static_cast<int>(ArrayOp::count); ++i)
-    if (op_name == array_name(static_cast<ArrayOp>(i))) draft.op = static_cast<ArrayOp>(i);
-  for (int i = 0; i < static_cast<int>(Op::count); ++i)
-    if (table_name == info(static_cast<Op>(i)).name) draft.table = static_cast<Op>(i);
-  if (draft.op == ArrayOp::count) throw py::value_error("damaged graph: unknown operation on arrays");
-  draft.keeps_axes = py::cast<bool>(saved[2]);
-  draft.has_local_grads = py::cast<bool>(saved[3]) && draft.op == ArrayOp::custom;
-  draft.count = py::cast<std::uint32_t>(saved[4]);
-  draft.axes = py::cast<std::uint32_t>(saved[5]);
-  draft.number = draft.op == ArrayOp::custom ? value : py::cast<double>(saved[6]);
-  if (draft.op == ArrayOp::custom) {
-    if (!PyUnicode_Check(py::object(saved[7]).ptr())) throw py::value_error("damaged graph: a label is missing");
-    const long label = intern_label(py::object(saved[7]).ptr());
-    if (label < 0) throw py::error_already_set();
-    draft.label = static_cast<std::uint32_t>(label);
-  }
-  Shape shape;
-  for (const std::uint64_t n : from_bytes<std::uint64_t>(saved[8]))
-    if (!shape.append(n)) throw py::value_error("damaged graph: a shape is too large");
-  draft.shape = shape;
-  const std::vector<std::int64_t> params = from_bytes<std::int64_t>(saved[9]);
-  draft.params = params.data();
-  draft.param_count = params.size();
-  std::vector<Node*> operands;
-  for (std::uint64_t k = 0; k < std::uint64_t{draft.count} * (draft.has_local_grads ? 2 : 1); ++k) operands.push_back(next());
-  draft.operands = operands.data();
-  const bool needs_data = shape.ndim || draft.op == ArrayOp::leaf;
-  if (draft.settle() || !(draft.shape == shape) || needs_data != !py::object(saved[10]).is_none())
-    throw py::value_error("damaged graph: an operation on arrays does not fit its operands");
-  Buffer* grad = restore_buffer(saved[11], shape.size);
-  Buffer* data = nullptr;
-  try {
-    data = restore_buffer(saved[10], shape.size);
-  } catch (...) {
-    release(grad);
-    throw;
-  }
-  Node* node = make_array_node(arena(), draft, flags, data);
-  if (!node) {
-    release(data);
-    release(grad);
-    throw std::bad_alloc();
-  }
-  if (shape.ndim) {
-    node->array->grad = grad;
-  } else {
-    release(grad);
-    node->data = value;
-  }
-  return node;
-}
-
-// A node over the same operands with the same lanes.
-Node* clone_array(const Node* n, Flags flags) {
-  const Array& array = *n->array;
-  Draft draft;
-  draft.op = array.op;
-  draft.table = array.table;
-  draft.keeps_axes = array.keeps_axes;
-  draft.has_local_grads = array.has_local_grads;
-  draft.count = array.count;
-  draft.axes = array.axes;
-  draft.label = array.label;
-  draft.number = array.number;
-  draft.operands = array.operands();
-  draft.params = array.param();
-  draft.param_count = array.params;
-  draft.shape = shape_of(&array);
-  draft.shape.ndim = static_cast<int>(array.ndim);
-  Buffer *data = nullptr, *grad = nullptr;
-  const auto copy = [&](Buffer* from) {
-    Buffer* to = make_buffer(array.size);
-    if (to && array.size) std::memcpy(to->values(), from->values(), array.size * sizeof(double));
-    return to;
-  };
-  Node* node = nullptr;
-  if ((!array.data || (data = copy(array.data))) && (!array.data || !array.grad || (grad = copy(array.grad))))
-    node = make_array_node(arena(), draft, flags, data);
-  if (!node) {
-    release(data);
-    release(grad);
-    return nullptr;
-  }
-  node->array->grad = grad;
-  if (!array.data) node->data = n->data;
-  return node;
-}
-
-// Makes a Value fresh from __new__ a leaf that holds an array.
-void hold_array(py::handle value, py::handle data) {
-  if (!is_value(value.ptr()) || !is_numeric_array(data.ptr()) || py::cast<int>(data.attr("ndim")) == 0)
-    throw py::type_error("hold_array() takes a Value and an array of numbers with at least one axis");
-  Node* node = node_of(value.ptr());
-  if (node->refs != 1 || node->op != Op::leaf || page_of(node)->leaf_page)
-    throw py::value_error("cannot restore a Value that is in use already");
-  Draft draft;
-  Buffer* buffer = copy_array(data.ptr(), &draft.shape);
-  if (!buffer) throw py::error_already_set();
-  if (!become_array(arena(), node, draft, buffer, nullptr)) {
-    release(buffer);
-    throw std::bad_alloc();
-  }
-}
-
 // ---- export ----------------------------------------------------------------------------------------------------------------------
 
-// (list of nodes, arrays, external Values, Values that carry something) of the graph below root. External are leaves that have a
-// handle, and nodes of graphs already exported.
-py::tuple export_graph(py::handle root) {
-  if (!is_value(root.ptr())) throw py::type_error("export_graph() takes a Value");
+// The operands, and of a custom array node the local gradients, which are nodes too.
+template <typename Each>
+void for_each_held(Node* n, Each each) {
+  for_each_operand(n, each);
+  if (n->op != Op::array) return;
+  for (std::uint32_t k = n->array->count; k < n->array->held(); ++k) each(n->array->operands()[k]);
+}
+
+void require_value(py::handle value, const char* function) {
+  if (!is_value(value.ptr())) throw py::type_error(std::string(function) + "() takes a Value, not " + Py_TYPE(value.ptr())->tp_name);
+}
+
+bool is_member(Node* n, const NodeList* list = nullptr) {
+  const auto found = members().find(n);
+  return found != members().end() && (!list || found->second.list == list);
+}
+
+// A leaf that a variable holds is written as a Value of its own; others are constants of the graph.
+bool is_variable(const Node* n) { return is_leaf(n) && n->handle; }
+
+// The nodes below root in an order in which operands come first, but for variables and for nodes of graphs already exported.
+std::unique_ptr<NodeList> list_nodes(py::handle root) {
+  require_value(root, "list_nodes");
   const std::vector<Node*> newest_first = collect(node_of(root.ptr()), false);
   auto list = std::make_unique<NodeList>();
+  for (std::size_t i = newest_first.size(); i-- > 0;) {
+    Node* n = newest_first[i];
+    if (is_member(n)) continue;
+    for_each_held(n, [&](Node* operand) {
+      if (is_leaf(operand) && !is_variable(operand) && !is_member(operand)) list->add_exported(operand);
+    });
+    list->add_exported(n);
+  }
+  return list;
+}
+
+// (arrays, external Values, Values that carry something) of the listed nodes as they are now.
+py::tuple export_nodes(const NodeList& list) {
   std::unordered_map<Node*, std::int64_t> index;
-  index.reserve(newest_first.size());
+  index.reserve(list.size());
   std::vector<std::uint8_t> codes, dialects;
   std::vector<double> data, grad, numbers;
   std::vector<std::uint16_t> flags;
   std::vector<std::int64_t> operands;
   std::vector<std::uint32_t> counts;
-  py::list labels, externals, heavy, array_nodes;
+  py::list labels, externals, heavy, types, array_nodes;
+  int type_codes[kMaxDialects];
+  std::fill(std::begin(type_codes), std::end(type_codes), -1);
 
-  const auto emit = [&](Node* n) {
-    index.emplace(n, static_cast<std::int64_t>(list->size()));
-    list->add_exported(n);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    Node* n = list[i];
+    for_each_held(n, [&](Node* operand) {
+      const auto known = index.find(operand);
+      if (known != index.end()) {
+        operands.push_back(known->second);
+      } else {
+        const auto place = -1 - static_cast<std::int64_t>(externals.size());
+        externals.append(steal(handle_of(operand)));
+        index.emplace(operand, place);
+        operands.push_back(place);
+      }
+    });
+    index[n] = static_cast<std::int64_t>(i);
+    const int dialect = (n->flags & kDialectMask) >> kDialectShift;
+    if (type_codes[dialect] < 0) {
+      type_codes[dialect] = static_cast<int>(types.size());
+      types.append(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(dialect_types[dialect])));
+    }
     codes.push_back(static_cast<std::uint8_t>(n->op));
-    dialects.push_back(static_cast<std::uint8_t>((n->flags & kDialectMask) >> kDialectShift));
+    dialects.push_back(static_cast<std::uint8_t>(type_codes[dialect]));
     data.push_back(n->data);
     grad.push_back(n->grad);
     flags.push_back(n->flags & kSavedFlags);
     if (n->op == Op::array) array_nodes.append(describe(*n->array));
-  };
-  const auto reference = [&](Node* operand) {
-    const auto known = index.find(operand);
-    if (known != index.end()) return known->second;
-    if (members().count(operand) || (is_leaf(operand) && operand->handle)) {
-      const auto place = -1 - static_cast<std::int64_t>(externals.size());
-      externals.append(steal(handle_of(operand)));
-      index.emplace(operand, place);
-      return place;
-    }
-    emit(operand);  // a leaf without a handle: a constant
-    return index.at(operand);
-  };
-
-  for (std::size_t i = newest_first.size(); i-- > 0;) {
-    Node* n = newest_first[i];
-    if (members().count(n)) continue;
-    std::vector<std::int64_t> places;
-    for_each_operand(n, [&](Node* operand) { places.push_back(reference(operand)); });
-    if (n->op == Op::array && n->array->has_local_grads)
-      for (std::uint32_t k = n->array->count; k < n->array->held(); ++k) places.push_back(reference(n->array->operands()[k]));
-    emit(n);
-    operands.insert(operands.end(), places.begin(), places.end());
     if (n->op == Op::powc) numbers.push_back(n->exponent);
     if (n->op == Op::custom) {
       Operands* own = n->operands;
@@ -309,22 +188,22 @@ py::tuple export_graph(py::handle root) {
       if (as_value(h)->dict || as_value(h)->rule || !is_plain(h)) heavy.append(py::reinterpret_borrow<py::object>(h));
     }
   }
-  py::list names, types;
+  py::list names;
   for (int op = 0; op < static_cast<int>(Op::count); ++op) names.append(info(static_cast<Op>(op)).name);
-  for (PyTypeObject* type : dialect_types)
-    if (type) types.append(py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type)));
   py::tuple arrays = py::make_tuple(1, py::tuple(names), py::tuple(types), as_bytes(codes), as_bytes(dialects), as_bytes(data),
                                     as_bytes(grad), as_bytes(flags), as_bytes(operands), as_bytes(counts), as_bytes(numbers),
                                     py::tuple(labels), py::tuple(array_nodes));
-  return py::make_tuple(py::cast(list.release(), py::return_value_policy::take_ownership), arrays, py::tuple(externals),
-                        py::tuple(heavy));
+  return py::make_tuple(arrays, py::tuple(externals), py::tuple(heavy));
 }
 
-// The exported list that holds the value's node, and its place there, or None.
-py::object find(py::handle value) {
+// (owner of the exported list that holds the value's node, the node's place in it), or None.
+py::object find_exported(py::handle value) {
+  require_value(value, "find_exported");
   const auto found = members().find(node_of(value.ptr()));
   if (found == members().end()) return py::none();
-  return py::make_tuple(py::cast(found->second.list, py::return_value_policy::reference), found->second.index);
+  py::object owner = found->second.list->owner();
+  if (owner.is_none()) return py::none();
+  return py::make_tuple(owner, found->second.index);
 }
 
 // ---- import ----------------------------------------------------------------------------------------------------------------------
@@ -370,8 +249,14 @@ std::vector<Flags> read_dialects(const py::tuple& types) {
 }
 
 std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple& externals) {
-  if (arrays.size() != 13 || py::cast<int>(arrays[0]) != 1)
+  if (arrays.size() != 13 || !PyLong_Check(arrays[0].ptr()) || PyLong_AsLong(arrays[0].ptr()) != 1) {
+    PyErr_Clear();
     throw py::value_error("this graph was saved in a form that this version of tapegrad does not read");
+  }
+  for (int i : {1, 2, 11, 12})
+    if (!PyTuple_Check(arrays[static_cast<std::size_t>(i)].ptr())) throw py::value_error("damaged graph: a table is missing");
+  for (py::handle name : arrays[1])
+    if (!PyUnicode_Check(name.ptr())) throw py::value_error("damaged graph: an operation has no name");
   const std::vector<Op> ops = read_ops(arrays[1]);
   const std::vector<Flags> dialects = read_dialects(arrays[2]);
   Reader<std::uint8_t> codes(arrays[3]), dialect_codes(arrays[4]);
@@ -407,7 +292,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     if (op == Op::leaf) {
       n = arena().make_constant(value, base);
     } else if (op == Op::array) {
-      if (next_array >= array_nodes.size() || !PyTuple_Check(py::object(array_nodes[next_array]).ptr()))
+      if (next_array >= array_nodes.size())
         throw py::value_error("damaged graph: an array node is missing at node " + std::to_string(i));
       n = restore_array(array_nodes[next_array++], value, base, operand);
     } else if (op == Op::custom) {
@@ -444,7 +329,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
 
 // A new node over the same operands, with the same data and grad, alone in a list.
 std::unique_ptr<NodeList> clone(py::handle value) {
-  if (!is_value(value.ptr())) throw py::type_error("clone() takes a Value");
+  require_value(value, "clone");
   Node* n = node_of(value.ptr());
   const Flags base = n->flags & (kSavedFlags | kDialectMask | kFloatGrad);
   Node* copy = nullptr;
@@ -469,9 +354,13 @@ std::unique_ptr<NodeList> clone(py::handle value) {
 }
 
 // What `_op` says unless the program has assigned it; and the backward rule that it has assigned, or None.
-py::object native_op(py::handle value) { return steal(op_label(node_of(value.ptr()))); }
+py::object native_op(py::handle value) {
+  require_value(value, "native_op");
+  return steal(op_label(node_of(value.ptr())));
+}
 
 py::object assigned_rule(py::handle value) {
+  require_value(value, "assigned_rule");
   PyObject* rule = as_value(value.ptr())->rule;
   return py::reinterpret_borrow<py::object>(rule ? rule : Py_None);
 }
@@ -481,9 +370,12 @@ py::object assigned_rule(py::handle value) {
 void register_graphs(py::module_& m) {
   py::class_<NodeList>(m, "NodeList", "Nodes of an exported or imported graph, kept alive together.")
       .def("__len__", &NodeList::size)
-      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"), "Makes a fresh Value the handle of the node at index.");
-  m.def("export_graph", &export_graph, py::arg("root"), "(NodeList, arrays, external Values, Values with attributes) of a graph.");
-  m.def("find_exported", &find, py::arg("value"), "(NodeList, index) of a node being exported, or None.");
+      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"), "Makes a fresh Value the handle of the node at index.")
+      .def("set_owner", [](NodeList& list, py::object owner) { list.set_owner(py::weakref(owner)); }, py::arg("owner"),
+           "Sets what find_exported() gives for the nodes in here, for as long as that lives.");
+  m.def("list_nodes", &list_nodes, py::arg("root"), "The NodeList of the graph below root, operands first.");
+  m.def("export_nodes", &export_nodes, py::arg("nodes"), "(arrays, external Values, Values with attributes) of the nodes as they are now.");
+  m.def("find_exported", &find_exported, py::arg("value"), "(owner, index) of a node being exported, or None.");
   m.def("import_graph", &import_graph, py::arg("arrays"), py::arg("externals"), "Builds the nodes of an exported graph.");
   m.def("clone", &clone, py::arg("value"), "A node with the same data, grad, operation and operands, alone in a NodeList.");
   m.def("hold_array", &hold_array, py::arg("value"), py::arg("data"), "Makes a fresh Value a leaf that holds the array.");

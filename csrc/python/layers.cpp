@@ -10,9 +10,9 @@ namespace tapegrad::python {
 
 namespace {
 
-// An input: a Value's node, or a number that becomes a leaf wherever it is used.
+// An input: a Value (borrowed), or a number that becomes a leaf wherever it is used.
 struct Input {
-  Node* node;
+  PyObject* value;
   Number number;
 };
 
@@ -26,20 +26,23 @@ bool is_simple(PyObject* o) {
   return slots->nb_add == value_add && slots->nb_multiply == value_multiply;
 }
 
-Outcome read_inputs(PyObject* x, std::vector<Input>* inputs) {
-  PyObject* items = PySequence_Fast(x, "");
+// Reads into `inputs` what the tuple *kept, which the caller is to release, keeps alive. A copy: reading numbers may run code that
+// changes x.
+Outcome read_inputs(PyObject* x, PyObject** kept, std::vector<Input>* inputs) {
+  PyObject* items = *kept = PySequence_Tuple(x);
   if (!items) {
-    PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R", Py_TYPE(x)->tp_name, x);
+    if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(x)->tp_iter)
+      PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R", Py_TYPE(x)->tp_name, x);
     return Outcome::failed;
   }
-  const Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
+  const Py_ssize_t count = PyTuple_GET_SIZE(items);
   inputs->reserve(static_cast<std::size_t>(count));
   Outcome outcome = Outcome::done;
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
-    PyObject* item = PySequence_Fast_GET_ITEM(items, i);
+    PyObject* item = PyTuple_GET_ITEM(items, i);
     Input input{};
     if (is_value(item)) {
-      input.node = node_of(item);
+      input.value = item;
       if (!is_simple(item)) outcome = Outcome::leave;
     } else {
       const int done = read_number(item, &input.number);
@@ -47,7 +50,6 @@ Outcome read_inputs(PyObject* x, std::vector<Input>* inputs) {
     }
     inputs->push_back(input);
   }
-  Py_DECREF(items);
   return outcome;
 }
 
@@ -81,10 +83,10 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   for (Py_ssize_t i = 0; i < count; ++i) {
     Node* w = node_of(rows[i]);
     const Input& input = inputs[static_cast<std::size_t>(i)];
-    Node* x = input.node;
+    Node* x = input.value ? node_of(input.value) : nullptr;
     if (!x) x = arena().make_constant(input.number.value, inherited(w->flags) | input.number.flags);
     Node* product = x ? combine<Op::mul>(w, x) : nullptr;
-    if (!product && x && !input.node) discard(x);
+    if (!product && x && !input.value) discard(x);
     Node* next = product ? combine<Op::add>(sum, product) : nullptr;
     if (!next) {
       if (product) discard(product);
@@ -147,9 +149,12 @@ namespace {
 
 // What decides how a row of weights is computed, and whether it may be computed here.
 struct Plan {
+  PyObject* kept = nullptr;  // what the inputs belong to
   std::vector<Input> inputs;
   Op act = Op::leaf;
   PyTypeObject* checked = nullptr;  // the type for which `act` has been looked up
+
+  ~Plan() { Py_XDECREF(kept); }
 };
 
 // act(bias + w . x) as a new reference in *out. `activation` is a str; the lookup is kept from row to row.
@@ -201,7 +206,7 @@ PyObject* neuron(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   if (!expect("neuron", nargs, 4)) return nullptr;
   Plan plan;
   PyObject* out = nullptr;
-  Outcome outcome = read_inputs(args[1], &plan.inputs);
+  Outcome outcome = read_inputs(args[1], &plan.kept, &plan.inputs);
   if (outcome == Outcome::done) outcome = make_row(&plan, args[0], args[2], args[3], true, &out);
   return conclude(outcome, out);
 }
@@ -212,15 +217,15 @@ PyObject* layer(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   if (!str_w) str_w = PyUnicode_InternFromString("w");
   if (!str_b) str_b = PyUnicode_InternFromString("b");
   if (!str_w || !str_b) return nullptr;
-  PyObject* neurons = PySequence_Fast(args[0], "the neurons of a layer must be a sequence");
+  PyObject* neurons = PySequence_Tuple(args[0]);  // a copy: looking at attributes may run code that changes the list
   if (!neurons) return nullptr;
-  const Py_ssize_t count = PySequence_Fast_GET_SIZE(neurons);
+  const Py_ssize_t count = PyTuple_GET_SIZE(neurons);
   Plan plan;
-  Outcome outcome = read_inputs(args[1], &plan.inputs);
+  Outcome outcome = read_inputs(args[1], &plan.kept, &plan.inputs);
   PyObject* outs = outcome == Outcome::done ? PyList_New(count) : nullptr;
   if (outcome == Outcome::done && !outs) outcome = Outcome::failed;
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
-    PyObject* one = PySequence_Fast_GET_ITEM(neurons, i);
+    PyObject* one = PyTuple_GET_ITEM(neurons, i);
     PyObject* out = nullptr;
     outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out) : Outcome::leave;
     if (outcome == Outcome::done) PyList_SET_ITEM(outs, i, out);

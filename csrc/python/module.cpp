@@ -43,7 +43,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
   if (!init_attributes()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
-  if (!remember_native_methods()) throw py::error_already_set();
+  if (!remember_native_methods() || !remember_native_fields()) throw py::error_already_set();
   m.attr("Value") = value;
 
   m.def("make_dialect", [](const std::string& name, bool float_grad) { return steal(make_dialect(name.c_str(), float_grad)); },

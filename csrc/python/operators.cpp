@@ -323,7 +323,11 @@ PyObject* value_function(PyObject* self, PyObject*) {
 }
 
 PyObject* value_format(PyObject* self, PyObject* spec) {
-  if (PyUnicode_Check(spec) && PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
+  if (!PyUnicode_Check(spec)) {
+    PyErr_Format(PyExc_TypeError, "__format__() takes a str, not %.200s: %R", Py_TYPE(spec)->tp_name, spec);
+    return nullptr;
+  }
+  if (PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
   Node* n = node_of(self);
   PyObject* number = n->flags & kArray ? data_view(n) : to_python(n->data, n->flags & kDataInt);
   if (!number) return nullptr;

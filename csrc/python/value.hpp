@@ -133,12 +133,14 @@ int value_clear(PyObject* self);                                            // h
 PyObject* value_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);  // construct.cpp
 int value_init(PyObject* self, PyObject* args, PyObject* kwargs);           // construct.cpp
 PyObject* value_vectorcall(PyObject* type, PyObject* const* args, std::size_t nargsf, PyObject* kwnames);
+void settle_subclass(PyObject* self);                                       // construct.cpp
 bool set_children(PyObject* self, PyObject* children);                     // construct.cpp
 int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
 extern PyGetSetDef value_getset[];                                          // attributes.cpp
 PyObject* value_repr(PyObject* self);                                       // attributes.cpp
 int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
 bool init_attributes();
+bool remember_native_fields();                                              // attributes.cpp
 PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
 PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
 bool remember_native_methods();                                             // operators.cpp

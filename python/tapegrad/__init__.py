@@ -1,8 +1,8 @@
 """tapegrad: a scalar autograd engine with micrograd's interface and a C++ core.
 
-`Value` is the whole interface: see its docstring and the README. `Neuron`, `Layer`, `MLP` are the lectures' networks,
-`draw_dot` draws a graph, `tapegrad.micrograd` is the published package's dialect, `tapegrad.reference` the same in plain
-Python.
+`Value` is the whole interface: see its docstring and the README. `Neuron`, `Layer` and `MLP` are the lectures'
+networks, `draw_dot` draws a graph, `tapegrad.micrograd` is the published package's dialect, `tapegrad.reference` the
+same in plain Python.
 """
 
 from tapegrad._core import Value, live_nodes

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from tapegrad import Value
 
-_FIELDS = ("data", "grad", "_prev", "_op", "label")
+_FIELDS = ("data", "grad", "_backward", "_prev", "_op", "label")
 _MISSING = object()
 
 

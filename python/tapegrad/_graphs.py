@@ -7,19 +7,18 @@ other. Objects are made before their states are read, so cycles through attribut
 from __future__ import annotations
 
 import copyreg
-import weakref
 from typing import Any
 
 from tapegrad import _core
 from tapegrad._core import NodeList, Value
 
-_FIELDS = frozenset({"data", "grad", "_prev"})
+_FIELDS = frozenset({"data", "grad", "_prev", "_backward"})
 
 
 class Graph:
     """The nodes below one Value, in a flat form that pickles. Members find it again while it is being written."""
 
-    __slots__ = ("__weakref__", "_arrays", "_externals", "_heavy", "_nodes", "_waiting")
+    __slots__ = ("__weakref__", "_arrays", "_externals", "_nodes", "_waiting")
 
     def __init__(self) -> None:
         self._nodes: NodeList | None = None
@@ -27,17 +26,19 @@ class Graph:
 
     @classmethod
     def of(cls, root: Value) -> Graph:
-        """Exports the graph below `root`."""
+        """The graph below `root`, but for parts that are being written already."""
         graph = cls()
-        graph._nodes, graph._arrays, graph._externals, graph._heavy = _core.export_graph(root)
-        _exported[id(graph._nodes)] = graph
+        graph._nodes = _core.list_nodes(root)
+        graph._nodes.set_owner(graph)
         return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Graph, (), (self._arrays, self._externals, self._heavy)
+        # Read at this moment: a graph may be written more than once while a pickler or a memo keeps it.
+        assert self._nodes is not None
+        return Graph, (), _core.export_nodes(self._nodes)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._arrays, self._externals, self._heavy = state
+        self._arrays, self._externals, _ = state
         self._build()
 
     def _build(self) -> None:
@@ -65,7 +66,6 @@ class Graph:
             self._nodes.adopt(value, index)
 
 
-_exported: weakref.WeakValueDictionary[int, Graph] = weakref.WeakValueDictionary()
 _unbuilt: dict[int, Graph] = {}
 
 
@@ -73,10 +73,10 @@ def _new(cls: type[Value]) -> Value:
     return Value.__new__(cls)
 
 
-def _attributes(value: Value) -> dict[str, Any]:
-    """What the program assigned, without the fields that the node itself holds."""
+def _attributes(value: Value, fields: bool = False) -> dict[str, Any]:
+    """What the program assigned, without the fields that the node itself holds unless these are asked for."""
     own = value.__dict__
-    leave = set(_FIELDS)
+    leave = {"_backward"} if fields else set(_FIELDS)
     if not own["label"]:
         leave.add("label")
     if own["_op"] == _core.native_op(value):
@@ -91,40 +91,64 @@ def _attributes(value: Value) -> dict[str, Any]:
     return attributes
 
 
+def _saves_itself(cls: type[Value]) -> bool:
+    """Whether the class has its own idea of its state."""
+    own = any("__getstate__" in vars(base) for base in cls.__mro__ if base is not object)
+    return own or cls.__setstate__ is not _setstate
+
+
 def reduce_value(value: Value, protocol: int = 4) -> tuple[Any, ...] | str:
     """`Value.__reduce_ex__`."""
-    if type(value).__reduce__ is not object.__reduce__:
+    cls = type(value)
+    if cls.__reduce__ is not object.__reduce__:
         return value.__reduce__()
+    if _saves_itself(cls):
+        own = any("__getstate__" in vars(base) for base in cls.__mro__ if base is not object)
+        return _new, (cls,), value.__getstate__() if own else _attributes(value, fields=True)
     if not value._children and not value._op:
-        return _new, (type(value),), (None, value.data, value.grad, _attributes(value))
-    place = _core.find_exported(value)
-    if place is None:
+        return _new, (cls,), (None, value.data, value.grad, _attributes(value))
+    found = _core.find_exported(value)
+    if found is None:
         graph = Graph.of(value)
-        place = _core.find_exported(value)
-        assert place is not None
-    else:
-        graph = _exported[id(place[0])]
-    return _new, (type(value),), (graph, place[1], None, _attributes(value))
+        found = _core.find_exported(value)
+        assert found is not None
+        assert found[0] is graph
+    return _new, (cls,), (*found, None, _attributes(value))
 
 
-def restore_value(value: Value, state: tuple[Any, ...]) -> None:
-    """`Value.__setstate__`."""
+def restore_value(value: Value, state: Any) -> None:
+    """`Value.__setstate__`: of what `reduce_value` gives, or a dict of attributes, or (dict, slots)."""
+    if isinstance(state, dict):
+        _assign(value, state)
+        return
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+        _assign(value, state[0] or {})
+        _assign(value, state[1])
+        return
     try:
         graph, place, grad, attributes = state
     except (TypeError, ValueError):
         raise ValueError(f"damaged Value: its state should have four parts, not {state!r:.200}") from None
     if graph is None:
-        if getattr(place, "ndim", 0):
-            _core.hold_array(value, place)
-            value.grad = grad
-        else:
-            value.data, value.grad = place, grad
+        _assign(value, {"data": place, "grad": grad})
     elif isinstance(graph, Graph) and isinstance(place, int) and place >= 0:
         graph.adopt(value, place)
     else:
         raise ValueError(f"damaged Value: no graph with a place in it, but {graph!r:.100} and {place!r:.100}")
+    _assign(value, attributes)
+
+
+_setstate = Value.__setstate__
+
+
+def _assign(value: Value, attributes: dict[str, Any]) -> None:
+    if not isinstance(attributes, dict):
+        raise ValueError(f"damaged Value: its attributes should be a dict, not {attributes!r:.200}")
     for name, item in attributes.items():
-        setattr(value, name, item)
+        if name == "data" and getattr(item, "ndim", 0):
+            _core.hold_array(value, item)
+        else:
+            setattr(value, name, item)
 
 
 def copy_value(value: Value) -> Value:

@@ -4,6 +4,7 @@ The network, loss and schedule are those of micrograd's demo. Whatever was reach
 """
 
 import argparse
+import copy
 import os
 import random
 import sys
@@ -13,8 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tapegrad import drawing, reference
-from tapegrad._core import live_nodes
+from tapegrad import Value, drawing, live_nodes, reference
 from tapegrad.data import make_moons
 from tapegrad.micrograd import engine, nn
 
@@ -88,10 +88,10 @@ class PlainNeuron(reference.Neuron):
 
 def plain_copy(model: nn.MLP) -> reference.MLP:
     """The same network, weight for weight, on ``tapegrad.reference``."""
-    copy = reference.MLP(0, [0] * len(model.layers))
-    for ours, layer in zip(copy.layers, model.layers, strict=True):
+    plain = reference.MLP(0, [0] * len(model.layers))
+    for ours, layer in zip(plain.layers, model.layers, strict=True):
         ours.neurons = [PlainNeuron(neuron) for neuron in layer.neurons]
-    return copy
+    return plain
 
 
 def draw_picture(model: nn.MLP, X: list[list[float]], y: list[int], history: list[Step], path: Path) -> None:
@@ -142,13 +142,12 @@ def draw_neuron(model: nn.MLP, X: list[list[float]], path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    neuron = model.layers[0].neurons[0]
-    inputs = [engine.Value(xi) for xi in max(X, key=lambda point: neuron(point).data)]
-    for i, (wi, xi) in enumerate(zip(neuron.w, inputs, strict=True), 1):
-        wi.label, xi.label = f"w{i}", f"x{i}"
-    neuron.b.label = "b"
+    neuron = copy.copy(model.layers[0].neurons[0])
+    point = max(X, key=lambda point: neuron(point).data)
+    inputs = [Value(xi, label=f"x{i}") for i, xi in enumerate(point, 1)]
+    neuron.w = [Value(wi.data, label=f"w{i}") for i, wi in enumerate(neuron.w, 1)]
+    neuron.b = Value(neuron.b.data, label="b")
     out = neuron(inputs)
-    model.zero_grad()
     out.backward()
     drawing.save_svg(out, path)
 

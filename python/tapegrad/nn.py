@@ -15,7 +15,7 @@ _ACTIVATION = "tanh"
 class Neuron:
     """``tanh(w . x + b)`` with trainable weights and bias.
 
-    ``w`` is a list of ``nin`` Values and ``b`` a Value, all drawn uniformly from [-1, 1): ``random.seed(n)`` before the
+    ``w`` is a list of ``nin`` Values and ``b`` a Value, all drawn uniformly from -1 to 1: ``random.seed(n)`` before the
     construction fixes them. Both may be replaced at any time, whole or one by one.
 
     Args:

@@ -23,7 +23,7 @@ from typing import Any
 
 from tapegrad.serving import FOLDER, is_serving, serve_micrograd, stop_serving_micrograd, take_modules
 
-__all__ = ["add_parser", "main", "run", "run_module", "serve_micrograd", "stop_serving_micrograd"]
+__all__ = ["main", "run", "run_module", "serve_micrograd", "stop_serving_micrograd"]
 
 _OUR_FILES = (__file__, FOLDER + os.sep)
 
@@ -146,34 +146,17 @@ def _run_as_main(module: str, folder: str, *, alter_argv: bool) -> None:
     runpy._run_module_as_main(module, alter_argv)  # type: ignore[attr-defined]
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the command `run` to those of a command line; its default `function` takes the parsed options.
-
-    argparse cannot hand every argument of the program on untouched (it drops `--`), so a command line does better to
-    call `main` as soon as it sees `run`; the parser is then there for the help.
-    """
-    parser = subparsers.add_parser("run", help="run a micrograd script unchanged on tapegrad")
-    _describe(parser)
-
-    def function(options: argparse.Namespace) -> int:
-        script = [options.script] if options.script is not None else []
-        return main(["-m", *options.module] if options.module is not None else [*script, *options.args])
-
-    parser.set_defaults(function=function)
+def _parser() -> argparse.ArgumentParser:
+    """The parser that prints the help. It does not parse: argparse drops a `--` that is the program's own."""
+    parser = argparse.ArgumentParser(
+        usage="tapegrad run [-h] (SCRIPT | -m MODULE) [ARGS ...]",
+        description="Run a Python script, module, folder or zip file as `python` would, with `import micrograd` served "
+        "by tapegrad. Everything after SCRIPT or MODULE goes to the program, options too.",
+    )
+    parser.add_argument("-m", metavar="MODULE", help="run a module, as python -m")
+    parser.add_argument("script", metavar="SCRIPT", help="the program; - for standard input")
+    parser.add_argument("args", metavar="ARGS", nargs="*", help="the program's own arguments")
     return parser
-
-
-def _describe(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "tapegrad run [-h] (SCRIPT | -m MODULE) [ARGS ...]"
-    parser.description = (
-        "Run a Python script, module, folder or zip file as `python` would, with `import micrograd` served by "
-        "tapegrad. Everything after SCRIPT or MODULE goes to the program, options too."
-    )
-    parser.add_argument(
-        "-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="run a module, as python -m"
-    )
-    parser.add_argument("script", metavar="SCRIPT", nargs="?", help="the program; - for standard input")
-    parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="the program's own arguments")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -186,11 +169,8 @@ def main(argv: Sequence[str]) -> int:
     """
     args = list(argv)
     if not args or args[0] in ("-h", "--help"):
-        parser = argparse.ArgumentParser()
-        _describe(parser)
-        parser._print_message(
-            parser.format_help() if args else parser.format_usage(), sys.stdout if args else sys.stderr
-        )
+        parser = _parser()
+        print(parser.format_help() if args else parser.format_usage(), end="", file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] == "-m" and len(args) == 1:
         print("tapegrad run: -m expects the name of a module", file=sys.stderr)

@@ -250,10 +250,12 @@ def test_interruption_during_the_check_ends_the_run(lab):
     assert lab.finished == report.workloads
 
 
-def test_no_case_is_begun_after_the_time_is_up(lab, row_of):
-    report = lab.run(lab.engine("tapegrad", 1e-4), sizes=(1000, 2000), total_seconds=0.5)
-    assert row_of(report, "tapegrad", 0).seconds
-    assert (row_of(report, "tapegrad", 1).status, row_of(report, "tapegrad", 1).message) == ("skipped", "out of time")
+def test_when_time_is_short_slow_engines_drop_out_and_fast_ones_hurry(lab, row_of):
+    engines = (lab.engine("tapegrad", 2e-5), lab.engine("slow", 4e-4))
+    report = lab.run(*engines, sizes=(1000, 1001, 1002), total_seconds=0.5)
+    assert [row_of(report, "slow", case).status for case in range(3)] == ["ok", "skipped", "skipped"]
+    assert row_of(report, "slow", 1).message == "a step would take about 400 ms"
+    assert [len(row_of(report, "tapegrad", case).seconds) for case in range(3)] == [12, 4, 4]
 
 
 def test_an_engine_that_gets_slower_than_planned_is_cut_short(lab, row_of):

@@ -1,5 +1,7 @@
 """The README's figures are replaced between their markers, and nothing else is touched."""
 
+from dataclasses import replace
+
 import pytest
 
 from tapegrad.bench import readme
@@ -24,6 +26,33 @@ def test_figures_are_replaced_with_machine_and_date(make_report, page):
     )
     assert "| chain, 1,000 nodes | tapegrad | 26.0 us | 26.0 (node) | 1.00 |" in text
     assert "|  | micrograd | 8.50 ms | 8,500 (node) | 327 |" in text
+
+
+def test_of_several_sizes_the_largest_that_most_engines_did(make_report, page):
+    report = make_report({"tapegrad": [25e-6], "micrograd": [0.0085]})
+    cases = report.workloads[0].cases
+    cases += [replace(cases[0], label="10,000 nodes"), replace(cases[0], label="100,000 nodes", rows=cases[0].rows[:1])]
+    readme.update(page, report)
+    text = page.read_text(encoding="utf-8")
+    assert "| chain, 10,000 nodes | tapegrad |" in text
+    assert "1,000 nodes |" not in text.replace("10,000 nodes |", "")
+    assert "100,000 nodes" not in text
+
+
+def test_a_time_that_was_taken_on_fewer_units_says_so(make_report, page):
+    report = make_report({"tapegrad": [25e-6], "slow": [0.01]})
+    report.workloads[0].cases[0].rows[1].size = 100
+    readme.update(page, report)
+    assert "|  | slow | 100 ms (from 100) | 100,000 (node) | 4,000 |" in page.read_text(encoding="utf-8")
+
+
+def test_of_tapegrad_alone_all_sizes_are_shown(make_report, page):
+    report = make_report({"tapegrad": [25e-6]})
+    report.workloads[0].cases.append(replace(report.workloads[0].cases[0], label="10,000 nodes"))
+    readme.update(page, report)
+    text = page.read_text(encoding="utf-8")
+    assert "| chain, 1,000 nodes |" in text
+    assert "| chain, 10,000 nodes |" in text
 
 
 def test_doing_it_twice_changes_nothing(make_report, page):

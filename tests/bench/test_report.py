@@ -7,7 +7,7 @@ import pytest
 
 from tapegrad.bench import report as report_module
 from tapegrad.bench.engines import ENGINES
-from tapegrad.bench.results import Row
+from tapegrad.bench.results import CaseResult, Row
 from tapegrad.bench.table import duration, number
 
 
@@ -73,6 +73,17 @@ def test_remarks(make_report, plain):
     assert "greedy used" not in tables(report, plain, threads=2)
 
 
+def test_an_engine_that_skips_is_said_to_once(make_report, plain):
+    report = make_report({"tapegrad": [1e-3], "late": []})
+    case = report.workloads[0].cases[0]
+    case.rows[1].status, case.rows[1].message = "skipped", "a step would take about 9.00 s"
+    larger = CaseResult("10,000 nodes", 10_000, rows=[Row("late", "skipped", "a step would take about 90.0 s")])
+    report.workloads[0].cases.append(larger)
+    text = tables(report, plain)
+    assert "late skipped, 1,000 nodes: a step would take about 9.00 s" in text
+    assert "90.0 s" not in text
+
+
 def test_footer_lists_what_is_not_installed_once(make_report):
     report = make_report({"tapegrad": [1e-3]})
     report.workloads *= 2
@@ -106,7 +117,7 @@ def test_duration(seconds, text):
         (8550.4, "8,550"),
         (1.0, "1.00"),
         (0.0123, "0.0123"),
-        (99.96, "100.0"),
+        (99.96, "100"),
         (-2.5, "-2.50"),
     ],
 )

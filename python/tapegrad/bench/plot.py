@@ -8,7 +8,7 @@ from tapegrad.bench.engines import BASELINE
 from tapegrad.bench.machine import one_line
 from tapegrad.bench.results import CaseResult, Report, WorkloadResult
 from tapegrad.bench.stats import per_unit, summarise
-from tapegrad.bench.table import number
+from tapegrad.bench.table import headline, number
 
 # Colour-blind-safe qualitative colours (Okabe and Ito, 2008); tapegrad stands out, peers share one.
 OURS, PEER, LINES = (
@@ -29,7 +29,7 @@ def draw(report: Report, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    bars = [(w, c) for w in report.workloads if w.name != "size" for c in _last(w)]
+    bars = [(w, c) for w in report.workloads if w.name != "size" for c in headline(w)]
     curves = [w for w in report.workloads if len(_sizes(w)) > 1]
     panels = len(bars) + len(curves)
     if not panels:
@@ -50,12 +50,6 @@ def draw(report: Report, path: Path) -> None:
 
 def _measured(case: CaseResult) -> int:
     return sum(bool(row.seconds) for row in case.rows)
-
-
-def _last(workload: WorkloadResult) -> list[CaseResult]:
-    """The largest whole case among those that most engines were measured on."""
-    whole = [case for case in workload.cases if case.part == "whole" and _measured(case)]
-    return [max(whole, key=lambda case: (_measured(case), case.size))] if whole else []
 
 
 def _sizes(workload: WorkloadResult) -> list[CaseResult]:
@@ -96,9 +90,12 @@ def _curves(ax: Any, workload: WorkloadResult) -> None:
     for i, (engine, line) in enumerate(points.items()):
         ax.plot(*zip(*line, strict=True), marker="o", markersize=3, label=engine, color=LINES[i % len(LINES)])
     ax.set_xscale("log")
-    ax.set_yscale("log")
     times = [time for line in points.values() for _, time in line]
-    ax.set_ylim(min(times) / 2, max(times) * 2)
+    if max(times) > 10 * min(times):
+        ax.set_yscale("log")
+        ax.set_ylim(min(times) / 2, max(times) * 2)
+    else:
+        ax.set_ylim(0, max(times) * 1.2)
     ax.set_xlabel("nodes in the graph", fontsize=8)
     ax.set_ylabel(f"ns per {workload.unit}", fontsize=8)
     ax.tick_params(labelsize=7)

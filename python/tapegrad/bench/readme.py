@@ -6,7 +6,7 @@ from tapegrad.bench.engines import BASELINE
 from tapegrad.bench.machine import one_line
 from tapegrad.bench.results import CaseResult, Report, WorkloadResult
 from tapegrad.bench.stats import per_unit, summarise
-from tapegrad.bench.table import duration, number, ratio_to_baseline
+from tapegrad.bench.table import duration, headline, number, ratio_to_baseline
 
 BEGIN = "<!-- tapegrad bench: begin -->"
 END = "<!-- tapegrad bench: end -->"
@@ -33,12 +33,12 @@ def check(text: str, path: Path) -> None:
 
 
 def figures(report: Report) -> str:
-    """Machine, date and a table of all cases, one line for each engine."""
+    """Machine, date and a table of one case of each workload (of all for tapegrad alone), a line for each engine."""
     threads = f"{report.options['threads']} thread" + "s" * (report.options["threads"] > 1)
     head = f"Taken on {report.date[:10]}: {one_line(report.machine)}; {_versions(report)}; {threads}.\n\n"
     table = [f"| work | engine | time of a step | ns a unit | / {BASELINE} |", "|---|---|---:|---:|---:|"]
     for workload in report.workloads:
-        for case in workload.cases:
+        for case in headline(workload):
             table += _lines(workload, case)
     return head + "\n".join(table) + "\n"
 
@@ -51,6 +51,8 @@ def _lines(workload: WorkloadResult, case: CaseResult) -> list[str]:
             continue
         median = summarise(row.seconds).median
         whole = duration(median * case.size / row.size)
+        if row.size != case.size:
+            whole += f" (from {row.size:,})"
         unit = number(per_unit(row, case, median) * 1e9) + f" ({workload.unit})" if case.items else "-"
         found.append(f"| {title} | {row.engine} | {whole} | {unit} | {ratio_to_baseline(row, case)} |")
         title = ""

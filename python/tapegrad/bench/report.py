@@ -36,7 +36,7 @@ def _rich(out: TextIO, workload: WorkloadResult, threads: int) -> None:
     for place, (heading, table_lines) in enumerate(sections(workload)):
         table = Table(box=None, show_header=place == 0, padding=(0, 2, 0, 0), pad_edge=False)
         for i, column in enumerate(header(workload)):
-            width = max(len(column), 8 if i else 20)  # the same in all tables of a workload, whatever is in them
+            width = max(len(column), (20, 8, 8, 8, 8, 3, 6)[i])  # the same in all tables, whatever is in them
             table.add_column(Text(column), justify="right" if i else "left", no_wrap=True, min_width=width)
         for line in table_lines:
             table.add_row(*map(Text, line), style="bold" if line[0] == BASELINE else "")

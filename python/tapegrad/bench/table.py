@@ -10,6 +10,8 @@ from tapegrad.bench.stats import cores_used, per_unit, ratio, summarise
 NOTHING = "-"
 #: More processor time than this per wall time is more than one thread.
 ONE_THREAD = 1.3
+#: What part of the engines are most of them.
+MOST = 0.75
 
 
 def header(workload: WorkloadResult) -> list[str]:
@@ -23,6 +25,8 @@ def sections(workload: WorkloadResult) -> list[tuple[str, list[list[str]]]]:
     measured = [(case, [row for row in case.rows if row.seconds]) for case in workload.cases]
     measured = [(case, rows) for case, rows in measured if rows]
     with_bytes = _has_bytes(workload)
+    if not measured:
+        return []
     if all(row.engine == BASELINE for case in workload.cases for row in case.rows):
         return [("", [_line(title(case), row, case, with_bytes) for case, rows in measured for row in rows])]
     return [(title(case), [_line(row.engine, row, case, with_bytes) for row in rows]) for case, rows in measured]
@@ -31,6 +35,16 @@ def sections(workload: WorkloadResult) -> list[tuple[str, list[list[str]]]]:
 def title(case: CaseResult) -> str:
     """The case's label, with the number of nodes unless that is what the label says."""
     return f"{case.label}, {case.nodes:,} nodes" if case.nodes and "nodes" not in case.label else case.label
+
+
+def headline(workload: WorkloadResult) -> list[CaseResult]:
+    """The cases to show where room is short: the largest that most engines did, or all where tapegrad is alone."""
+    measured = [(case, {row.engine for row in case.rows if row.seconds}) for case in workload.cases]
+    measured = [(case, engines) for case, engines in measured if engines]
+    if all(engines == {BASELINE} for _, engines in measured):
+        return [case for case, _ in measured]
+    most = max(len(engines) for _, engines in measured)
+    return [case for case, engines in measured if len(engines) >= MOST * most][-1:]
 
 
 def _has_bytes(workload: WorkloadResult) -> bool:
@@ -60,12 +74,16 @@ def ratio_to_baseline(row: Row, case: CaseResult) -> str:
 def remarks(workload: WorkloadResult, threads: int) -> list[str]:
     """What a reader has to know beyond the figures: who did less, who used more threads, who failed and why."""
     found = []
+    skipping: set[str] = set()  # cases go from small to large: who skips one skips the next
     for case in workload.cases:
         for row in case.rows:
             if row.status == "unequal":
                 found.append(f"NOT EQUAL, {case.label}: {row.message}")
             elif not row.seconds:
-                found.append(f"{row.engine} {row.status}, {case.label}: {row.message or 'interrupted'}")
+                if row.status != "skipped" or row.engine not in skipping:
+                    found.append(f"{row.engine} {row.status}, {case.label}: {row.message or 'interrupted'}")
+                if row.status == "skipped":
+                    skipping.add(row.engine)
                 continue
             if row.size != case.size:
                 found.append(f"{row.engine} did {row.size:,} of the {case.label}; its time per step is for these")
@@ -100,5 +118,6 @@ def number(x: float) -> str:
         return NOTHING
     if x == 0:
         return "0"
+    x = float(f"{x:.3g}")  # 9.996 is 10.0
     decimals = max(0, 2 - math.floor(math.log10(abs(x))))
     return f"{x:,.{decimals}f}"

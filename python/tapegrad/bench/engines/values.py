@@ -73,7 +73,7 @@ TAPEGRAD = Engine(
     name="tapegrad",
     module="tapegrad",
     pip="tapegrad",
-    load=lambda: ValueAdapter("tapegrad", {"tanh": "tapegrad.nn", "relu": "tapegrad.micrograd.nn"}),
+    load=lambda: ValueAdapter("tapegrad", {"tanh": "tapegrad", "relu": "tapegrad.micrograd.nn"}),
     how="Values over the C++ core, eager",
 )
 

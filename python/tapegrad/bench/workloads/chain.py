@@ -20,13 +20,13 @@ class Chain(Workload):
     check_size = 1_000
 
     def cases(self, quick: bool) -> tuple[Case, ...]:
-        sizes = (1_000, 100_000) if quick else (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+        sizes = (1_000, 10_000) if quick else (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
         return tuple(Case(f"{size:,} nodes", size, memory=self._memory(quick, size)) for size in sizes)
 
     def _memory(self, quick: bool, size: int) -> Literal["nobody", "tapegrad", "everybody"]:
-        if size != 100_000:
-            return "nobody"
-        return "tapegrad" if quick else "everybody"
+        if quick:
+            return "tapegrad" if size == 10_000 else "nobody"
+        return "everybody" if size == 100_000 else "nobody"
 
     def scalar_program(self, adapter: Adapter, size: int) -> tuple[ScalarProgram, list[Any]]:
         def chain(math: Any, parameters: Sequence[Any]) -> Any:

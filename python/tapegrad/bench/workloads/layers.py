@@ -29,7 +29,7 @@ class Layers(Workload):
         self.forms = forms
 
     def cases(self, quick: bool) -> tuple[Case, ...]:
-        points = 25 if quick else 100
+        points = 10 if quick else 100
         return (Case(f"{points} points", points),)
 
     def form_for(self, adapter: Adapter) -> str | None:

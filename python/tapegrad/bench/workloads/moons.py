@@ -117,7 +117,7 @@ class Moons(Workload):
     check_size = 4
 
     def cases(self, quick: bool) -> tuple[Case, ...]:
-        points = 25 if quick else 100
+        points = 10 if quick else 100
         return (Case(f"{points} points", points, memory="tapegrad"),)
 
     def scalar_program(self, adapter: Adapter, size: int) -> tuple[ScalarProgram, list[Any]]:
