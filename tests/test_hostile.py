@@ -245,7 +245,7 @@ SNIPPETS = {
     "the core's own functions, given the wrong things": """
         from tapegrad import _core
 
-        for name in ("list_nodes", "export_nodes", "find_exported", "clone", "native_op", "assigned_rule"):
+        for name in ("export_nodes", "find_exported", "clone", "native_op", "assigned_rule"):
             for bad in (5, None, object(), Value):
                 try:
                     getattr(_core, name)(bad)

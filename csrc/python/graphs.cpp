@@ -113,19 +113,22 @@ void require_value(py::handle value, const char* function) {
   if (!is_value(value.ptr())) throw py::type_error(std::string(function) + "() takes a Value, not " + Py_TYPE(value.ptr())->tp_name);
 }
 
-bool is_member(Node* n, const NodeList* list = nullptr) {
+bool is_member(Node* n) {
   const auto found = members().find(n);
-  return found != members().end() && (!list || found->second.list == list);
+  return found != members().end() && !found->second.list->owner().is_none();
 }
 
 // A leaf that a variable holds is written as a Value of its own; others are constants of the graph.
 bool is_variable(const Node* n) { return is_leaf(n) && n->handle; }
 
-// The nodes below root in an order in which operands come first, but for variables and for nodes of graphs already exported.
-std::unique_ptr<NodeList> list_nodes(py::handle root) {
+// Sets owner._nodes to the nodes below root in an order in which operands come first, but for variables and for nodes of graphs
+// already exported. All in one go: another thread that looks for a node finds either nothing or an owner that is complete.
+void list_nodes(py::handle root, py::object owner) {
   require_value(root, "list_nodes");
   const std::vector<Node*> newest_first = collect(node_of(root.ptr()), false);
-  auto list = std::make_unique<NodeList>();
+  auto* list = new NodeList();
+  py::object shown = py::cast(list, py::return_value_policy::take_ownership);
+  list->set_owner(py::weakref(owner));
   for (std::size_t i = newest_first.size(); i-- > 0;) {
     Node* n = newest_first[i];
     if (is_member(n)) continue;
@@ -134,7 +137,7 @@ std::unique_ptr<NodeList> list_nodes(py::handle root) {
     });
     list->add_exported(n);
   }
-  return list;
+  py::setattr(owner, "_nodes", shown);
 }
 
 // (arrays, external Values, Values that carry something) of the listed nodes as they are now.
@@ -370,10 +373,9 @@ py::object assigned_rule(py::handle value) {
 void register_graphs(py::module_& m) {
   py::class_<NodeList>(m, "NodeList", "Nodes of an exported or imported graph, kept alive together.")
       .def("__len__", &NodeList::size)
-      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"), "Makes a fresh Value the handle of the node at index.")
-      .def("set_owner", [](NodeList& list, py::object owner) { list.set_owner(py::weakref(owner)); }, py::arg("owner"),
-           "Sets what find_exported() gives for the nodes in here, for as long as that lives.");
-  m.def("list_nodes", &list_nodes, py::arg("root"), "The NodeList of the graph below root, operands first.");
+      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"), "Makes a fresh Value the handle of the node at index.");
+  m.def("list_nodes", &list_nodes, py::arg("root"), py::arg("owner"),
+        "Sets owner._nodes to the NodeList of the graph below root, operands first, and lets find_exported() give the owner.");
   m.def("export_nodes", &export_nodes, py::arg("nodes"), "(arrays, external Values, Values with attributes) of the nodes as they are now.");
   m.def("find_exported", &find_exported, py::arg("value"), "(owner, index) of a node being exported, or None.");
   m.def("import_graph", &import_graph, py::arg("arrays"), py::arg("externals"), "Builds the nodes of an exported graph.");

@@ -28,8 +28,7 @@ class Graph:
     def of(cls, root: Value) -> Graph:
         """The graph below `root`, but for parts that are being written already."""
         graph = cls()
-        graph._nodes = _core.list_nodes(root)
-        graph._nodes.set_owner(graph)
+        _core.list_nodes(root, graph)
         return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
