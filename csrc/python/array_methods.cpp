@@ -11,9 +11,32 @@ namespace {
 
 // ---- shape ---------------------------------------------------------------------------------------------------------------------------
 
-PyObject* get_shape(PyObject* self, void*) { return shape_tuple(shape_of(node_of(self))); }
-PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(shape_of(node_of(self)).ndim); }
-PyObject* get_size(PyObject* self, void*) { return PyLong_FromSize_t(shape_of(node_of(self)).size); }
+// shape, ndim, size and T: unless the program has assigned an attribute of that name.
+using Getter = PyObject* (*)(PyObject* self);
+
+struct Field {
+  const char* name;
+  Getter get;
+};
+
+PyObject* get_field(PyObject* self, void* closure) {
+  const auto* field = static_cast<const Field*>(closure);
+  PyObject* assigned = as_value(self)->dict ? PyDict_GetItemString(as_value(self)->dict, field->name) : nullptr;
+  return assigned ? Py_NewRef(assigned) : field->get(self);
+}
+
+int set_field(PyObject* self, PyObject* value, void* closure) {
+  const auto* field = static_cast<const Field*>(closure);
+  PyObject* name = PyUnicode_InternFromString(field->name);
+  if (!name) return -1;
+  const int done = value ? store_attribute(self, name, value) : delete_attribute(self, name);
+  Py_DECREF(name);
+  return done;
+}
+
+PyObject* get_shape(PyObject* self) { return shape_tuple(shape_of(node_of(self))); }
+PyObject* get_ndim(PyObject* self) { return PyLong_FromLong(shape_of(node_of(self)).ndim); }
+PyObject* get_size(PyObject* self) { return PyLong_FromSize_t(shape_of(node_of(self)).size); }
 
 Py_ssize_t value_length(PyObject* self) {
   if (const Array* array = array_of(node_of(self))) return static_cast<Py_ssize_t>(array->dims()[0]);
@@ -238,7 +261,9 @@ PyObject* value_transpose(PyObject* self, PyObject* args) {
   return read_numbers(args, "transpose", &order) ? transposed(self, order) : nullptr;
 }
 
-PyObject* get_transposed(PyObject* self, void*) { return transposed(self, {}); }
+PyObject* get_transposed(PyObject* self) { return transposed(self, {}); }
+
+Field fields[] = {{"shape", get_shape}, {"ndim", get_ndim}, {"size", get_size}, {"T", get_transposed}};
 
 PyObject* value_clip(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   if (nargs != 2) {
@@ -261,6 +286,7 @@ PyObject* value_matmul(PyObject* l, PyObject* r) {
   PyObject* value = is_value(l) ? l : r;
   PyObject* other = is_value(l) ? r : l;
   const bool listed = PyList_Check(other) || PyTuple_Check(other);
+  if (!holds_array(l) && !holds_array(r) && !is_numeric_array(other)) Py_RETURN_NOTIMPLEMENTED;
   if (!is_value(value) || !(is_value(other) || is_numeric_array(other) || listed)) Py_RETURN_NOTIMPLEMENTED;
   return product(l, r, "@");
 }
@@ -324,12 +350,24 @@ PyMethodDef array_methods[] = {
 };
 
 PyGetSetDef array_getset[] = {
-    {"shape", get_shape, nullptr, "The shape of the array held, as a tuple; () for one number.", nullptr},
-    {"ndim", get_ndim, nullptr, "The number of axes; 0 for one number.", nullptr},
-    {"size", get_size, nullptr, "The number of lanes; 1 for one number.", nullptr},
-    {"T", get_transposed, nullptr, "transpose(): the axes reversed.", nullptr},
+    {"shape", get_field, set_field, "The shape of the array held, as a tuple; () for one number.", &fields[0]},
+    {"ndim", get_field, set_field, "The number of axes; 0 for one number.", &fields[1]},
+    {"size", get_field, set_field, "The number of lanes; 1 for one number.", &fields[2]},
+    {"T", get_field, set_field, "transpose(): the axes reversed.", &fields[3]},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
+
+bool hide_array_protocols(PyTypeObject* type) {
+  for (const char* name : {"__iter__", "__len__"})
+    if (PyDict_DelItemString(type->tp_dict, name) < 0) return false;
+  PyType_Modified(type);
+  return true;
+}
+
+void give_array_protocols(PyTypeObject* type) {
+  if (!type->tp_iter) type->tp_iter = value_iterate;
+  if (type->tp_as_mapping && !type->tp_as_mapping->mp_length) type->tp_as_mapping->mp_length = value_length;
+}
 
 PyType_Slot array_slots[] = {
     {Py_mp_length, reinterpret_cast<void*>(value_length)},

@@ -33,6 +33,15 @@ PyObject* compare(PyObject* l, PyObject* r) {
   }
 }
 
+// Equality is identity: no number is a Value. An array of numbers is asked number by number.
+template <int operation>
+PyObject* same(PyObject* l, PyObject* r) {
+  PyObject* array = is_value(l) ? r : l;
+  if (!is_numeric_array(array)) return PyBool_FromLong((l == r) == (operation == Py_EQ));
+  py::object differs = py::module_::import("numpy").attr("full")(py::getattr(array, "shape"), operation == Py_NE);
+  return differs.attr("ndim").cast<int>() ? differs.release().ptr() : PyBool_FromLong(operation == Py_NE);
+}
+
 struct Function {
   const char* name;
   binaryfunc own;
@@ -46,6 +55,7 @@ Function functions[] = {
     {"maximum", maximum, nullptr},            {"minimum", minimum, nullptr},
     {"less", compare<Py_LT>, nullptr},        {"less_equal", compare<Py_LE>, nullptr},
     {"greater", compare<Py_GT>, nullptr},     {"greater_equal", compare<Py_GE>, nullptr},
+    {"equal", same<Py_EQ>, nullptr},          {"not_equal", same<Py_NE>, nullptr},
 };
 
 binaryfunc find(PyObject* ufunc) {
@@ -98,7 +108,11 @@ PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t na
   }
   try {
     if (nargs == 4 && (!kwnames || !PyTuple_GET_SIZE(kwnames)) && PyUnicode_CompareWithASCIIString(args[1], "__call__") == 0) {
-      if (const binaryfunc own = find(args[0])) {
+      const binaryfunc own = find(args[0]);
+      if (own == same<Py_EQ> || own == same<Py_NE>) {
+        const auto objects = [](PyObject* o) { return is_ndarray(o) && !is_numeric_array(o); };
+        if (!objects(args[2]) && !objects(args[3])) return own(args[2], args[3]);
+      } else if (own) {
         const Flags like = node_of(self)->flags;
         const py::object l = operand(args[2], like), r = l ? operand(args[3], like) : py::object();
         if (l && r) return own(l.ptr(), r.ptr());

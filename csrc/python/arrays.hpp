@@ -108,6 +108,12 @@ bool only_lane(Node* node, const char* what, PyObject* error, double* lane);
 extern PyMethodDef array_methods[];
 extern PyGetSetDef array_getset[];
 extern PyType_Slot array_slots[];  // ends with {0, nullptr}
+
+// len() and iteration are for Values that hold arrays. So that nobody takes the others for containers, a class has the slots without the
+// attributes __len__ and __iter__; Python gives a subclass no slot where there is no attribute, so it is given them here.
+bool hide_array_protocols(PyTypeObject* type);
+void give_array_protocols(PyTypeObject* type);
+
 PyObject* value_matmul(PyObject* l, PyObject* r);
 PyObject* value_subscript(PyObject* self, PyObject* key);
 PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);

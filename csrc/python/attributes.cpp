@@ -249,6 +249,14 @@ bool init_attributes() {
          intern_label(str_empty) == 0;
 }
 
+int store_attribute(PyObject* self, PyObject* name, PyObject* value) { return store(self, name, value); }
+
+int delete_attribute(PyObject* self, PyObject* name) {
+  if (stored(self, name)) return PyDict_DelItem(as_value(self)->dict, name);
+  if (!PyErr_Occurred()) PyErr_Format(PyExc_AttributeError, "this Value has no attribute '%U' of its own to delete", name);
+  return -1;
+}
+
 int assign_label(PyObject* self, PyObject* label) {
   return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
 }

@@ -403,6 +403,7 @@ PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_
 void settle_subclass(PyObject* self) {
   pin(as_value(self));
   PyTypeObject* type = Py_TYPE(self);
+  give_array_protocols(type);
   // Slots may hold anything, and so may a class that can die.
   if (type->tp_basicsize > value_type()->tp_basicsize || made_in_function(type)) track(as_value(self));
 }
@@ -505,7 +506,7 @@ PyObject* make_dialect(const char* name, bool float_grad) {
   PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
   auto* type = reinterpret_cast<PyTypeObject*>(
       PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
-  if (!type) return nullptr;
+  if (!type || (dialect_count == 0 && !hide_array_protocols(type))) return nullptr;
   type->tp_vectorcall = value_vectorcall;
   // Plain instances own no reference to their type, which so must never look unused, whatever a program does with __class__.
   Py_SET_REFCNT(reinterpret_cast<PyObject*>(type), Py_REFCNT(reinterpret_cast<PyObject*>(type)) + (1 << 28));

@@ -138,6 +138,8 @@ bool set_children(PyObject* self, PyObject* children);                     // co
 int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
 extern PyGetSetDef value_getset[];                                          // attributes.cpp
 PyObject* value_repr(PyObject* self);                                       // attributes.cpp
+int store_attribute(PyObject* self, PyObject* name, PyObject* value);       // attributes.cpp: v.name = value past the class
+int delete_attribute(PyObject* self, PyObject* name);                       // attributes.cpp
 int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
 bool init_attributes();
 bool remember_native_fields();                                              // attributes.cpp
