@@ -15,7 +15,8 @@ const Kernels* find(const char* name) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (!std::strcmp(name, kAvx512.name)) {
-    const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool has =
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     return has ? &kAvx512 : nullptr;
   }
   if (!std::strcmp(name, kAvx2.name)) {
@@ -36,8 +37,8 @@ const Kernels* choose() {
   const char* wanted = std::getenv("TAPEGRAD_SIMD");
   if (!wanted || !*wanted) return best;
   if (const Kernels* found = find(wanted)) return found;
-  std::fprintf(stderr, "tapegrad: TAPEGRAD_SIMD=%s is not available here; using %s (choices: baseline, avx2, avx512)\n", wanted,
-               best->name);
+  std::fprintf(stderr, "tapegrad: TAPEGRAD_SIMD=%s is not available here; using %s (choices: baseline, avx2, avx512)\n",
+               wanted, best->name);
   return best;
 }
 
@@ -53,7 +54,9 @@ Kernels::Gradient gradient(Operand x, Operand y, Operand z, Operand gz) {
   return {x.data, y.data, z.data, gz.data, x.stride, y.stride, z.stride, gz.stride};
 }
 
-std::size_t index(Op op) { return static_cast<std::size_t>(op); }
+std::size_t index(Op op) {
+  return static_cast<std::size_t>(op);
+}
 
 }  // namespace
 
@@ -65,23 +68,37 @@ void backward(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Oper
   active->backward[k][index(op)](n, gradient(x, y, z, gz), target(g, write));
 }
 
-void backward_both(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, double* gx, double* gy, Write write_x,
-                   Write write_y) {
+void backward_both(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, double* gx, double* gy,
+                   Write write_x, Write write_y) {
   active->backward_both[index(op)](n, gradient(x, y, z, gz), target(gx, write_x), target(gy, write_y));
 }
 
 double backward_sum(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Operand gz) {
-  return active->backward_sum[k][index(op)](n, gradient(x, y, z, gz));
+  return active->backward_sum(active->backward[k][index(op)], n, gradient(x, y, z, gz));
 }
 
-double sum(std::size_t n, Operand x) { return active->sum(n, x.data, x.stride); }
-double dot(std::size_t n, Operand x, Operand y) { return active->dot(n, x.data, x.stride, y.data, y.stride); }
-double max(std::size_t n, Operand x) { return active->max(n, x.data, x.stride); }
-double min(std::size_t n, Operand x) { return active->min(n, x.data, x.stride); }
-void fill(std::size_t n, double value, double* z) { active->fill(n, value, z); }
-void axpy(std::size_t n, double a, Operand x, double* y) { active->axpy(n, a, x.data, x.stride, y); }
+double sum(std::size_t n, Operand x) {
+  return active->sum(n, x.data, x.stride);
+}
+double dot(std::size_t n, Operand x, Operand y) {
+  return active->dot(n, x.data, x.stride, y.data, y.stride);
+}
+double max(std::size_t n, Operand x) {
+  return active->max(n, x.data, x.stride);
+}
+double min(std::size_t n, Operand x) {
+  return active->min(n, x.data, x.stride);
+}
+void fill(std::size_t n, double value, double* z) {
+  active->fill(n, value, z);
+}
+void axpy(std::size_t n, double a, Operand x, double* y) {
+  active->axpy(n, a, x.data, x.stride, y);
+}
 
-const char* instruction_set() { return active->name; }
+const char* instruction_set() {
+  return active->name;
+}
 
 bool use_instruction_set(const char* name) {
   const Kernels* found = find(name);

@@ -1,4 +1,5 @@
-// lanes_kernels.hpp: the table of lane kernels that each instruction set fills in (lanes_kernels.inc) and lanes.cpp picks from.
+// lanes_kernels.hpp: the table of lane kernels that each instruction set fills in (lanes_kernels.inc) and lanes.cpp
+// picks from.
 #pragma once
 
 #include <cstddef>
@@ -24,13 +25,12 @@ struct Kernels {
   };
   using Backward = void (*)(std::size_t n, const Gradient& in, const Target& out);
   using BackwardBoth = void (*)(std::size_t n, const Gradient& in, const Target& out_x, const Target& out_y);
-  using BackwardSum = double (*)(std::size_t n, const Gradient& in);
 
   const char* name;
   Forward forward[kOps];
   Backward backward[2][kOps];
   BackwardBoth backward_both[kOps];
-  BackwardSum backward_sum[2][kOps];
+  double (*backward_sum)(Backward kernel, std::size_t n, const Gradient& in);  // kernel: of this table
   double (*sum)(std::size_t n, const double* x, std::size_t sx);
   double (*dot)(std::size_t n, const double* x, std::size_t sx, const double* y, std::size_t sy);
   double (*max)(std::size_t n, const double* x, std::size_t sx);

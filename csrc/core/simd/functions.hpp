@@ -1,6 +1,6 @@
-// functions.hpp: namespace fn for vectors: what the op table's expressions mean when their operands are lanes. The rules are those of
-// core/functions.hpp; only tanh is more accurate here, since it need not follow micrograd's formula. Functions without a vector form
-// call the C library lane by lane.
+// functions.hpp: namespace fn for vectors: what the op table's expressions mean when their operands are lanes. The
+// rules are those of core/functions.hpp; only tanh is more accurate here, since it need not follow micrograd's formula.
+// Functions without a vector form call the C library lane by lane.
 #pragma once
 
 #include "core/simd/exp.hpp"
@@ -17,6 +17,7 @@ using simd::TAPEGRAD_ISA::abs;
 using simd::TAPEGRAD_ISA::cos;
 using simd::TAPEGRAD_ISA::cosh;
 using simd::TAPEGRAD_ISA::exp;
+using simd::TAPEGRAD_ISA::exp2;
 using simd::TAPEGRAD_ISA::expm1;
 using simd::TAPEGRAD_ISA::log;
 using simd::TAPEGRAD_ISA::log10;
@@ -29,33 +30,54 @@ using simd::TAPEGRAD_ISA::softplus;
 using simd::TAPEGRAD_ISA::sqrt;
 using simd::TAPEGRAD_ISA::tanh;
 
-#define TAPEGRAD_BY_LANE(name) \
-  TAPEGRAD_INLINE Vec name(Vec x) { return by_lane([](double lane) { return __builtin_##name(lane); }, x); }
+#define TAPEGRAD_BY_LANE(name)                                             \
+  TAPEGRAD_INLINE Vec name(Vec x) {                                        \
+    return by_lane([](double lane) { return __builtin_##name(lane); }, x); \
+  }
 TAPEGRAD_BY_LANE(acos)
 TAPEGRAD_BY_LANE(acosh)
 TAPEGRAD_BY_LANE(asin)
 TAPEGRAD_BY_LANE(asinh)
 TAPEGRAD_BY_LANE(atan)
 TAPEGRAD_BY_LANE(atanh)
-TAPEGRAD_BY_LANE(exp2)
 TAPEGRAD_BY_LANE(tan)
 #undef TAPEGRAD_BY_LANE
 
 TAPEGRAD_INLINE Vec pow(Vec x, Vec y) {
   return by_lane([](double a, double b) { return __builtin_pow(a, b); }, x, y);
 }
+
+// sqrt(1 + x^2); past 2^500 the one does not count and the square could overflow.
 TAPEGRAD_INLINE Vec hypot1(Vec x) {
-  return by_lane([](double lane) { return __builtin_hypot(1.0, lane); }, x);
+  return select(abs(x) > 0x1p500, abs(x), sqrt(mul_add(x, x, 1.0)));
 }
 
-TAPEGRAD_INLINE Vec one(Vec) { return 1.0; }
-TAPEGRAD_INLINE Vec positive(Vec x) { return select(x > 0.0, 1.0, 0.0); }
-TAPEGRAD_INLINE Vec sign(Vec x) { return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x)); }
-TAPEGRAD_INLINE Vec maximum(Vec x, Vec y) { return select(x >= y, x, select(y > x, y, x + y)); }
-TAPEGRAD_INLINE Vec minimum(Vec x, Vec y) { return select(x <= y, x, select(y < x, y, x + y)); }
-TAPEGRAD_INLINE Vec above(Vec x, Vec y) { return select(x > y, 1.0, select(x == y, 0.5, 0.0)); }
-TAPEGRAD_INLINE Vec relu(Vec x) { return select(x < 0.0, 0.0, x); }
-TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) { return select(y == 0.0, 0.0, y * pow(x, y - 1)); }
-TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) { return select(x > 0.0, z * log(x), __builtin_nan("")); }
+TAPEGRAD_INLINE Vec one(Vec) {
+  return 1.0;
+}
+TAPEGRAD_INLINE Vec positive(Vec x) {
+  return select(x > 0.0, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec sign(Vec x) {
+  return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x));
+}
+TAPEGRAD_INLINE Vec maximum(Vec x, Vec y) {
+  return select(x >= y, x, select(y > x, y, x + y));
+}
+TAPEGRAD_INLINE Vec minimum(Vec x, Vec y) {
+  return select(x <= y, x, select(y < x, y, x + y));
+}
+TAPEGRAD_INLINE Vec above(Vec x, Vec y) {
+  return select(x > y, 1.0, select(x == y, 0.5, 0.0));
+}
+TAPEGRAD_INLINE Vec relu(Vec x) {
+  return select(x < 0.0, 0.0, x);
+}
+TAPEGRAD_INLINE Vec pow_dx(Vec x, Vec y) {
+  return select(y == 0.0, 0.0, y * pow(x, y - 1));
+}
+TAPEGRAD_INLINE Vec pow_dy(Vec x, Vec z) {
+  return select(x > 0.0, z * log(x), __builtin_nan(""));
+}
 
 }  // namespace tapegrad::simd::TAPEGRAD_ISA::fn
