@@ -2,6 +2,7 @@
 // runs over a frame and asks for nothing but scratch memory, before it writes anything.
 #include "core/array_rules.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -38,6 +39,16 @@ lanes::Write writing(Term& term) {
 }
 
 const char* broadcast_all(Draft& d) {
+  const Array* first = array_of(d.operands[0]);
+  const auto like_first = [&](const Array* other) {  // or a number
+    return !other || (other->ndim == first->ndim && std::equal(first->dims(), first->dims() + first->ndim, other->dims()));
+  };
+  if (first && d.count <= 2 && like_first(array_of(d.operands[d.count - 1]))) {
+    d.shape.ndim = static_cast<int>(first->ndim);
+    d.shape.size = first->size;
+    std::copy(first->dims(), first->dims() + first->ndim, d.shape.dims);
+    return nullptr;
+  }
   Shape shape = shape_of(d.operands[0]);
   for (std::uint32_t i = 1; i < d.count; ++i)
     if (!broadcast(shape, shape_of(d.operands[i]), &shape)) return kNoBroadcast;

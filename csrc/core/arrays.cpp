@@ -1,7 +1,6 @@
 // arrays.cpp: how array nodes come to be and go; what they compute is in array_rules.cpp.
 #include "core/arrays.hpp"
 
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -29,7 +28,7 @@ Array* allocate(const Draft& draft, Buffer* data, Buffer* grad) noexcept {
   head.params = draft.param_count;
   static_assert(sizeof(std::size_t) == 8 && sizeof(Node*) == 8 && sizeof(Array) % 8 == 0);
   if (draft.param_count > SIZE_MAX / 32) return nullptr;
-  void* memory = std::malloc(sizeof(Array) + 8 * (head.ndim + std::size_t{head.held()} + draft.param_count));
+  void* memory = take_block(head.bytes());
   if (!memory) return nullptr;
   auto* array = static_cast<Array*>(memory);
   *array = head;
@@ -69,7 +68,7 @@ Node* make_array_node(Arena& arena, const Draft& draft, Flags flags, Buffer* dat
   if (draft.shape.ndim) number = kNoNumber;
   Node* node = fine ? arena.make_array(array, number, array_flags(flags, draft)) : nullptr;
   if (!node) {
-    std::free(array);
+    if (array) give_block(array, array->bytes());
     if (!data) release(own);
   }
   return node;
@@ -91,7 +90,7 @@ void free_array(Array* array) noexcept {
   }
   release(array->data);
   release(array->grad);
-  std::free(array);
+  give_block(array, array->bytes());
 }
 
 Buffer* grad_buffer(Array& array) noexcept {

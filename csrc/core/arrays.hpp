@@ -26,6 +26,7 @@ struct Array {
   Buffer* data;  // null where the node holds one number
   Buffer* grad;  // null stands for zeros
   std::size_t size;
+  std::size_t params;  // whole numbers of view (first lane, strides), gather (lanes) and transpose (order of the axes)
   ArrayOp op;
   Op table;              // of table: the operation; powc has its exponent in `number`
   bool keeps_axes;       // of reductions: the axes are there still, with length 1
@@ -37,12 +38,12 @@ struct Array {
   std::uint32_t label;   // of custom, into a table of the caller's
   std::uint32_t at_work;  // rules that use this while other threads run
   double number;
-  std::size_t params;    // whole numbers of view (first lane, strides), gather (lanes) and transpose (order of the axes)
 
   std::size_t* dims() { return reinterpret_cast<std::size_t*>(this + 1); }
   const std::size_t* dims() const { return reinterpret_cast<const std::size_t*>(this + 1); }
   Node** operands() { return reinterpret_cast<Node**>(dims() + ndim); }
   Node* const* operands() const { return reinterpret_cast<Node* const*>(dims() + ndim); }
+  std::size_t bytes() const { return sizeof(Array) + 8 * (std::size_t{ndim} + held() + params); }
   std::uint32_t held() const { return has_local_grads ? 2 * count : count; }
   std::int64_t* param() { return reinterpret_cast<std::int64_t*>(operands() + held()); }
   const std::int64_t* param() const { return reinterpret_cast<const std::int64_t*>(operands() + held()); }

@@ -1,4 +1,4 @@
-// buffers.hpp: memory for the lanes of arrays: counted, aligned for vectors, and used again when it comes back.
+// buffers.hpp: memory for arrays: aligned for vectors, used again when it comes back, and for their lanes counted.
 //
 // Like the arena's, these functions are called by one thread at a time; what a buffer holds may be read and written by any.
 #pragma once
@@ -7,10 +7,13 @@
 
 namespace tapegrad {
 
+// A block of memory, aligned to 64 bytes; null when there is none. It is given back with the same size.
+void* take_block(std::size_t bytes) noexcept;
+void give_block(void* block, std::size_t bytes) noexcept;
+
 struct alignas(64) Buffer {
   std::size_t refs;
-  std::size_t bytes;  // of the whole allocation
-  Buffer* next;       // in a list of free buffers
+  std::size_t bytes;  // of the block
   bool busy;          // a rule computes on these numbers while other threads run
 
   double* values() { return reinterpret_cast<double*>(this + 1); }
