@@ -1,4 +1,4 @@
-// arrays.cpp: how array nodes come to be and go; what they compute is in array_rules.cpp.
+// arrays.cpp: how array nodes come to be and go; what they compute is in rules/.
 #include "core/arrays.hpp"
 
 #include <cstring>

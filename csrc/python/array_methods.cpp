@@ -142,8 +142,9 @@ PyObject* value_reduce(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
 // ---- products --------------------------------------------------------------------------------------------------------------------------
 
 PyObject* product(PyObject* l, PyObject* r, const char* label) {
-  PyObject* value = is_value(l) ? l : r;
-  const Flags like = node_of(value)->flags;
+  PyObject* value = is_value(l) ? l : is_value(r) ? r : nullptr;
+  const Flags like = value ? node_of(value)->flags : fresh_flags(value_type());
+  PyTypeObject* type = value ? result_type(value) : value_type();
   const Held a = read_operand(l, "an operand of @", like);
   const Held b = a ? read_operand(r, "an operand of @", like) : Held();
   if (!b) return nullptr;
@@ -156,16 +157,10 @@ PyObject* product(PyObject* l, PyObject* r, const char* label) {
     PyErr_Format(PyExc_ValueError, "[%s] takes vectors and matrices, but one operand is a single number; multiply with *", label);
     return nullptr;
   }
-  return make_value(draft, like, operands[0]->flags | operands[1]->flags, result_type(value), label);
+  return make_value(draft, like, operands[0]->flags | operands[1]->flags, type, label);
 }
 
-PyObject* value_dot(PyObject* self, PyObject* other) {
-  const bool number = !holds_array(self) || (is_value(other) && !holds_array(other));
-  Number unused;
-  const int done = number || is_value(other) ? 0 : read_number(other, &unused);
-  if (done < 0) return nullptr;
-  return number || done ? PyNumber_Multiply(self, other) : product(self, other, "dot");
-}
+PyObject* value_dot(PyObject* self, PyObject* other) { return dot(self, other); }
 
 // ---- other shapes ------------------------------------------------------------------------------------------------------------------------
 
@@ -273,6 +268,18 @@ PyObject* value_clip(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   return clip(self, args[0], args[1]);
 }
 
+// NumPy calls v.__array_function__(function, types, args, kwargs).
+PyObject* value_array_function(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
+  if (nargs != 4 || !PyTuple_Check(args[2]) || !PyDict_Check(args[3])) {
+    PyErr_SetString(PyExc_TypeError, "__array_function__() is for NumPy to call: with a function, types, a tuple and a dict of arguments");
+    return nullptr;
+  }
+  PyObject* module = PyImport_ImportModule("tapegrad._numpy");
+  PyObject* out = module ? PyObject_CallMethod(module, "array_function", "OOO", args[0], args[2], args[3]) : nullptr;
+  Py_XDECREF(module);
+  return out;
+}
+
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 #define TAPEGRAD_REDUCTION(name, text)                                                                          \
   {#name, TAPEGRAD_FASTCALL(value_reduce<ArrayOp::name>), METH_FASTCALL | METH_KEYWORDS,                        \
@@ -289,6 +296,16 @@ PyObject* value_matmul(PyObject* l, PyObject* r) {
   if (!holds_array(l) && !holds_array(r) && !is_numeric_array(other)) Py_RETURN_NOTIMPLEMENTED;
   if (!is_value(value) || !(is_value(other) || is_numeric_array(other) || listed)) Py_RETURN_NOTIMPLEMENTED;
   return product(l, r, "@");
+}
+
+PyObject* dot(PyObject* a, PyObject* b) {
+  const auto is_number = [](PyObject* o) {
+    Number unused;
+    return is_value(o) ? !holds_array(o) : read_number(o, &unused) > 0;
+  };
+  if (is_number(a) || is_number(b)) return PyNumber_Multiply(a, b);
+  if (PyErr_Occurred()) return nullptr;
+  return product(a, b, "dot");
 }
 
 PyObject* where(PyObject* condition, PyObject* a, PyObject* b) {
@@ -346,6 +363,8 @@ PyMethodDef array_methods[] = {
      "clip($self, low, high, /)\n--\n\nmaximum(self, low), then minimum of that and high; None for no bound."},
     {"__array_ufunc__", TAPEGRAD_FASTCALL(value_array_ufunc), METH_FASTCALL | METH_KEYWORDS,
      "NumPy's functions over Values: arithmetic with arrays of numbers gives array Values, all else works element by element."},
+    {"__array_function__", TAPEGRAD_FASTCALL(value_array_function), METH_FASTCALL,
+     "NumPy's other functions over Values: those that have a meaning for array Values, and a TypeError for the rest."},
     {nullptr, nullptr, 0, nullptr},
 };
 

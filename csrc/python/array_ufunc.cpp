@@ -80,6 +80,27 @@ py::object operand(PyObject* o, Flags like) {
   return py::reinterpret_steal<py::object>(leaf ? handle_of(leaf.get()) : nullptr);
 }
 
+// Refuses what NumPy could only get wrong: it takes an array Value for a single object.
+bool check_elements(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  bool arrays = false;
+  for (Py_ssize_t i = 2; i < nargs; ++i) arrays |= holds_array(args[i]);
+  if (arrays && PyUnicode_CompareWithASCIIString(args[1], "__call__") && PyUnicode_CompareWithASCIIString(args[1], "at")) {
+    PyErr_Format(PyExc_TypeError, "the method %R of %R is not defined for a Value that holds an array: use the Value's own methods", args[1],
+                 args[0]);
+    return false;
+  }
+  for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i) {
+    PyObject* value = args[nargs + i];
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") || !PyTuple_Check(value)) continue;
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(value); ++k) {
+      if (!is_numeric_array(PyTuple_GET_ITEM(value, k))) continue;
+      PyErr_SetString(PyExc_TypeError, "a Value cannot be written into an array of numbers: write x = x + v in place of x += v");
+      return false;
+    }
+  }
+  return true;
+}
+
 // The same call with every Value in an object array without axes, which NumPy takes apart and puts together again.
 PyObject* by_element(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const py::module_ numpy = py::module_::import("numpy");
@@ -119,7 +140,7 @@ PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t na
         if (PyErr_Occurred()) return nullptr;
       }
     }
-    return by_element(args, nargs, kwnames);
+    return check_elements(args, nargs, kwnames) ? by_element(args, nargs, kwnames) : nullptr;
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const std::exception& error) {

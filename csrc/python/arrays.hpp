@@ -118,8 +118,9 @@ PyObject* value_matmul(PyObject* l, PyObject* r);
 PyObject* value_subscript(PyObject* self, PyObject* key);
 PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 
-// where(condition, a, b), maximum(a, b), minimum(a, b), clip(x, low, high): Values, numbers and arrays. maximum and minimum are in
+// dot(a, b), where(condition, a, b), maximum(a, b), minimum(a, b), clip(x, low, high): Values, numbers and arrays. maximum and minimum are in
 // operators.cpp.
+PyObject* dot(PyObject* a, PyObject* b);
 PyObject* where(PyObject* condition, PyObject* a, PyObject* b);
 PyObject* maximum(PyObject* a, PyObject* b);
 PyObject* minimum(PyObject* a, PyObject* b);

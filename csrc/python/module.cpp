@@ -56,6 +56,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
 
   m.def("array_bytes", [] { return buffer_bytes(); }, "Bytes in the lanes and gradients of array Values and of views of them.");
+  m.def("dot", [](py::object a, py::object b) { return steal(dot(a.ptr(), b.ptr())); }, py::arg("a"), py::arg("b"), py::pos_only(),
+        "The product of vectors and matrices, which may be Values or arrays; with a number, the product lane by lane.");
   m.def("where", [](py::object c, py::object a, py::object b) { return steal(where(c.ptr(), a.ptr(), b.ptr())); },
         py::arg("condition"), py::arg("a"), py::arg("b"), py::pos_only(),
         "a where the condition is true, else b: lane by lane, with broadcasting. Each may be a Value, a number or an array; the\n"
