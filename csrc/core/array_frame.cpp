@@ -193,15 +193,10 @@ void Frame::let_go(Arena& arena) noexcept {
 bool compute_array(Arena& arena, Array& array, double* number) noexcept {
   Frame frame;
   if (!frame.open(array, nullptr)) return false;
-  bool fine;
-  if (pause_hooks.begin && large(array)) {
-    fine = aside(arena, frame, [&] { return forward_array(frame); });
-    *number = *frame.z;
-    frame.let_go(arena);
-  } else {
-    fine = forward_array(frame);
-    *number = *frame.z;
-  }
+  const bool aside_now = pause_hooks.begin && large(array);
+  const bool fine = aside_now ? aside(arena, frame, [&] { return forward_array(frame); }) : forward_array(frame);
+  if (!array.data) *number = *frame.z;
+  if (aside_now) frame.let_go(arena);
   return fine;
 }
 

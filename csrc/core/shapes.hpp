@@ -12,7 +12,9 @@ inline constexpr int kMaxDims = 32;
 struct Shape {
   int ndim = 0;
   std::size_t size = 1;
-  std::size_t dims[kMaxDims];
+  std::size_t dims[kMaxDims];  // beyond ndim not initialised
+
+  Shape() noexcept {}
 
   // Adds an axis at the end. False when there are too many, or the numbers are too many to count, with empty axes counted as one.
   bool append(std::size_t n) noexcept {

@@ -81,8 +81,10 @@ struct ArrayRule<ArrayOp::gather> {
 
 template <>
 struct ArrayRule<ArrayOp::reshape> {
+  // Of an array, or of one number into an array with one lane.
   static const char* settle(Draft& d) {
-    return d.count == 1 && array_of(d.operands[0]) && d.operands[0]->array->size == d.shape.size ? nullptr : kDamaged;
+    const bool fits = d.count == 1 && shape_of(d.operands[0]).size == d.shape.size && (d.shape.ndim || array_of(d.operands[0]));
+    return fits ? nullptr : kDamaged;
   }
   static bool forward(Frame& f) {
     for (std::size_t i = 0; i < f.size; ++i) f.z[i] = f.terms[0].x[i];
