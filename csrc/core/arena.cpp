@@ -8,7 +8,8 @@ namespace tapegrad {
 
 namespace {
 
-Operands* copy_operands(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label) noexcept {
+Operands* copy_operands(Node* const* nodes, std::uint32_t count, const double* local_grads,
+                        std::uint32_t label) noexcept {
   const std::size_t bytes = sizeof(Operands) + count * (sizeof(Node*) + (local_grads ? sizeof(double) : 0));
   auto* operands = static_cast<Operands*>(std::malloc(bytes));
   if (!operands) return nullptr;
@@ -22,8 +23,8 @@ Operands* copy_operands(Node* const* nodes, std::uint32_t count, const double* l
 
 }  // namespace
 
-// Pages and chunks go with the pool; only operand lists and arrays of nodes that are still alive are apart from them. Those of leaves
-// are not looked for: an arena should not end before the leaves that somebody made in it.
+// Pages and chunks go with the pool; only operand lists and arrays of nodes that are still alive are apart from them.
+// Those of leaves are not looked for: an arena should not end before the leaves that somebody made in it.
 Arena::~Arena() {
   for_each_interior([](Node* n) {
     if (n->op == Op::custom) std::free(n->operands);
@@ -243,8 +244,8 @@ bool Arena::precedes(const Node* operand, const Node* node) noexcept {
   return before->leaf_page || (before == page ? operand < node : before->sequence < page->sequence);
 }
 
-// Frees `node` and whatever it was the last to need. Handles that are let go on the way may run code outside the core, which may
-// come back here: then the node is left to the loop that is already running.
+// Frees `node` and whatever it was the last to need. Handles that are let go on the way may run code outside the core,
+// which may come back here: then the node is left to the loop that is already running.
 void Arena::release(Node* node) noexcept {
   if (releasing_) {
     node->handle = pending_;

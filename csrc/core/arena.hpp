@@ -1,8 +1,9 @@
 // arena.hpp: the graph's memory. It makes nodes, counts who needs them and frees them, exactly and without recursion.
 //
-// Ownership: a node lives while it has a handle or a consumer. Each consumer edge counts one in Node::refs; the handle counts one.
-// Order: interior nodes are made after their operands and lie after them in the ordered pages, so walking back is a topological walk.
-// Failure: what makes nodes returns null when there is no memory and then has changed nothing.
+// Ownership: a node lives while it has a handle or a consumer. Each consumer edge counts one in Node::refs; the handle
+// counts one. Order: interior nodes are made after their operands and lie after them in the ordered pages, so walking
+// back is a topological walk. Failure: what makes nodes returns null when there is no memory and then has changed
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -69,14 +70,15 @@ class Arena {
   }
 
   // A node with `count` operands; local_grads may be null.
-  Node* make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label, double data,
-                    Flags flags) noexcept;
+  Node* make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label,
+                    double data, Flags flags) noexcept;
 
   // A node over the operands in `array`, which it takes over. Leaves lie with the other leaves.
   Node* make_array(Array* array, double data, Flags flags) noexcept;
 
-  // Makes `node`, which then holds a number, a custom node over other operands, or a leaf when count is 0, dropping what it had. False,
-  // and nothing changed, if there is no memory. Every operand must precede the node: see precedes().
+  // Makes `node`, which then holds a number, a custom node over other operands, or a leaf when count is 0, dropping
+  // what it had. False, and nothing changed, if there is no memory. Every operand must precede the node: see
+  // precedes().
   bool set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
                     std::uint32_t label) noexcept;
 
@@ -95,7 +97,8 @@ class Arena {
   void hold(Node* node) noexcept { link(node); }
   void let_go(Node* node) noexcept;
 
-  // A number that tells nodes apart while they live, rises in order of creation, and is the same in every run of a program.
+  // A number that tells nodes apart while they live, rises in order of creation, and is the same in every run of a
+  // program.
   static std::uint64_t id(const Node* node) noexcept {
     Page* page = page_of(node);
     return page->sequence * kPageNodes + static_cast<std::uint64_t>(node - page->begin());
@@ -152,11 +155,11 @@ class Arena {
   Node* end_ = nullptr;
   Page* current_ = nullptr;
   Page* oldest_ = nullptr;
-  Page* leaf_room_ = nullptr;     // leaf pages with a free slot
-  Node* pending_ = nullptr;       // dead nodes still to be freed, linked through Node::handle
+  Page* leaf_room_ = nullptr;  // leaf pages with a free slot
+  Node* pending_ = nullptr;    // dead nodes still to be freed, linked through Node::handle
   bool releasing_ = false;
   std::uint64_t sequence_ = 0;
-  std::size_t leaves_ = 0;        // nodes in leaf pages
+  std::size_t leaves_ = 0;  // nodes in leaf pages
   HandleHooks hooks_;
   PagePool pool_;
 };
@@ -175,6 +178,8 @@ inline void for_each_operand(Node* n, Each each) {
   }
 }
 
-inline bool is_leaf(const Node* n) { return n->op == Op::leaf || (n->op == Op::array && n->array->op == ArrayOp::leaf); }
+inline bool is_leaf(const Node* n) {
+  return n->op == Op::leaf || (n->op == Op::array && n->array->op == ArrayOp::leaf);
+}
 
 }  // namespace tapegrad

@@ -16,8 +16,8 @@ constexpr std::size_t kWorthAPause = 1 << 16;
 
 PauseHooks pause_hooks;
 
-// Rules that are at work while other threads run, and a way to wait for the next one to finish. The counts change only while their thread
-// has the turn; the mutex serves the waiting.
+// Rules that are at work while other threads run, and a way to wait for the next one to finish. The counts change only
+// while their thread has the turn; the mutex serves the waiting.
 std::size_t paused_rules = 0;
 std::mutex finished_mutex;
 std::condition_variable finished;
@@ -75,7 +75,9 @@ void finish(Arena& arena, Frame& frame) {
 
 }  // namespace
 
-void set_pause_hooks(PauseHooks hooks) noexcept { pause_hooks = hooks; }
+void set_pause_hooks(PauseHooks hooks) noexcept {
+  pause_hooks = hooks;
+}
 
 Frame::~Frame() {
   if (many_) std::free(terms);

@@ -1,5 +1,6 @@
-// array_rules.cpp: the table of rules for arrays.def. A rule has three parts: settle() finds the shape of the result from the operands, or
-// checks it; forward() and backward() run over a frame and ask for nothing but scratch memory, before they write anything.
+// array_rules.cpp: the table of rules for arrays.def. A rule has three parts: settle() finds the shape of the result
+// from the operands, or checks it; forward() and backward() run over a frame and ask for nothing but scratch memory,
+// before they write anything.
 #include "core/array_rules.hpp"
 
 #include "core/rules/elementwise.hpp"
@@ -29,12 +30,20 @@ constexpr Row kRows[] = {
 #include "core/arrays.def"
 };
 
-const Row& row_of(ArrayOp op) { return kRows[static_cast<int>(op)]; }
+const Row& row_of(ArrayOp op) {
+  return kRows[static_cast<int>(op)];
+}
 
 }  // namespace
 
-const char* Draft::settle() noexcept { return row_of(op).settle(*this); }
-bool forward_array(Frame& frame) noexcept { return row_of(frame.array->op).forward(frame); }
-bool backward_array(Frame& frame) noexcept { return row_of(frame.array->op).backward(frame); }
+const char* Draft::settle() noexcept {
+  return row_of(op).settle(*this);
+}
+bool forward_array(Frame& frame) noexcept {
+  return row_of(frame.array->op).forward(frame);
+}
+bool backward_array(Frame& frame) noexcept {
+  return row_of(frame.array->op).backward(frame);
+}
 
 }  // namespace tapegrad

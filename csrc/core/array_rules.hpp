@@ -1,5 +1,5 @@
-// array_rules.hpp: the frame in which the rule of an array node runs: what it reads and writes, taken down before it starts, so that it
-// needs nothing else while other threads run.
+// array_rules.hpp: the frame in which the rule of an array node runs: what it reads and writes, taken down before it
+// starts, so that it needs nothing else while other threads run.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace tapegrad {
 // One operand.
 struct Term {
   Node* node = nullptr;
-  Array* array = nullptr;     // null: one number
+  Array* array = nullptr;  // null: one number
   Buffer* data = nullptr;
   Buffer* grad = nullptr;
   const double* x = nullptr;  // the lanes, or `number`
@@ -20,8 +20,8 @@ struct Term {
   double number = 0.0;
   double gradient = 0.0;
   std::size_t size = 1;
-  std::size_t step = 0;       // from lane to lane: 1, or 0 for one number
-  bool fresh = false;         // the gradient's lanes are not initialised: they count as zeros
+  std::size_t step = 0;  // from lane to lane: 1, or 0 for one number
+  bool fresh = false;    // the gradient's lanes are not initialised: they count as zeros
 
   lanes::Operand lanes() const { return {x, step}; }
 };
@@ -33,8 +33,8 @@ class Frame {
   Frame& operator=(const Frame&) = delete;
   ~Frame();
 
-  // Takes down an array's operands; its node, if there is one yet, tells its gradient: then the operands' are taken down too. False, and
-  // nothing changed, when there is no memory.
+  // Takes down an array's operands; its node, if there is one yet, tells its gradient: then the operands' are taken
+  // down too. False, and nothing changed, when there is no memory.
   bool open(Array& array, const Node* node) noexcept;
   // After a rule that did its work: adds the gradients of operands that are one number to their nodes.
   void close() noexcept;
@@ -64,11 +64,13 @@ class Frame {
   alignas(Term) std::byte few_[kFew * sizeof(Term)];
 };
 
-// The rules themselves: of a frame opened without a node, and of one opened with it. False when there is no memory: then nothing has changed.
+// The rules themselves: of a frame opened without a node, and of one opened with it. False when there is no memory:
+// then nothing has changed.
 bool forward_array(Frame& frame) noexcept;
 bool backward_array(Frame& frame) noexcept;
 
-// Computes the value of an array over operands that nobody may count yet; one number goes to *number. False when there is no memory.
+// Computes the value of an array over operands that nobody may count yet; one number goes to *number. False when there
+// is no memory.
 bool compute_array(Arena& arena, Array& array, double* number) noexcept;
 
 }  // namespace tapegrad

@@ -1,8 +1,9 @@
-// arrays.hpp: nodes that hold arrays, and nodes that hold a number computed from such nodes. Both are of Op::array and keep what a number
-// would have in the node itself (operands, rule, data, gradient) in an Array of their own.
+// arrays.hpp: nodes that hold arrays, and nodes that hold a number computed from such nodes. Both are of Op::array and
+// keep what a number would have in the node itself (operands, rule, data, gradient) in an Array of their own.
 //
-// Ownership: an Array belongs to its node and is freed with it; its buffers are counted, since a view from outside may live longer.
-// Threads: as the arena, these functions are called by one thread at a time; only the kernels inside run aside of that, see PauseHooks.
+// Ownership: an Array belongs to its node and is freed with it; its buffers are counted, since a view from outside may
+// live longer. Threads: as the arena, these functions are called by one thread at a time; only the kernels inside run
+// aside of that, see PauseHooks.
 #pragma once
 
 #include <cstddef>
@@ -33,9 +34,9 @@ struct Array {
   bool orphaned;         // its node is gone, but a rule is still at work on it
   bool has_local_grads;  // of custom: there are as many operands again, not shown, that hold the local gradients
   std::uint32_t ndim;
-  std::uint32_t count;   // operands
-  std::uint32_t axes;    // of reductions: bit mask
-  std::uint32_t label;   // of custom, into a table of the caller's
+  std::uint32_t count;    // operands
+  std::uint32_t axes;     // of reductions: bit mask
+  std::uint32_t label;    // of custom, into a table of the caller's
   std::uint32_t at_work;  // rules that use this while other threads run
   double number;
 
@@ -49,9 +50,13 @@ struct Array {
   const std::int64_t* param() const { return reinterpret_cast<const std::int64_t*>(operands() + held()); }
 };
 
-inline Array* array_of(const Node* node) { return node->flags & kArray ? node->array : nullptr; }
+inline Array* array_of(const Node* node) {
+  return node->flags & kArray ? node->array : nullptr;
+}
 Shape shape_of(const Array* array) noexcept;  // no axes where there is none
-inline Shape shape_of(const Node* node) noexcept { return shape_of(array_of(node)); }
+inline Shape shape_of(const Node* node) noexcept {
+  return shape_of(array_of(node));
+}
 
 // What a new Array is to be. `shape` is given for leaf, custom, view, gather and reshape, and found out for the others.
 struct Draft {
@@ -72,12 +77,12 @@ struct Draft {
   const char* settle() noexcept;
 };
 
-// A node of a draft that is settled, with its value computed. `data`, if given, is that value; the node takes it over. Leaves and custom
-// nodes need one if they have axes. Null, and the buffer still the caller's, when there is no memory.
+// A node of a draft that is settled, with its value computed. `data`, if given, is that value; the node takes it over.
+// Leaves and custom nodes need one if they have axes. Null, and the buffer still the caller's, when there is no memory.
 Node* make_array_node(Arena& arena, const Draft& draft, Flags flags, Buffer* data = nullptr) noexcept;
 
-// Makes a node that is there already a leaf or a custom node of this draft, over operands that precede it; takes the buffers over. False,
-// and nothing changed, when there is no memory.
+// Makes a node that is there already a leaf or a custom node of this draft, over operands that precede it; takes the
+// buffers over. False, and nothing changed, when there is no memory.
 bool become_array(Arena& arena, Node* node, const Draft& draft, Buffer* data, Buffer* grad) noexcept;
 
 // Frees an Array whose operands it no longer counts.
@@ -86,16 +91,17 @@ void free_array(Array* array) noexcept;
 // The buffer of an array's gradient, zeros if there was none; null without memory.
 Buffer* grad_buffer(Array& array) noexcept;
 
-// Makes `buffer` one that nobody else holds, for new numbers: its content is undefined. Null, and nothing changed, without memory.
+// Makes `buffer` one that nobody else holds, for new numbers: its content is undefined. Null, and nothing changed,
+// without memory.
 Buffer* renew(Buffer*& buffer, std::size_t size) noexcept;
 
 // The label of an array operation; null for custom and for rows of the op table.
 const char* array_label(ArrayOp op) noexcept;
 const char* array_name(ArrayOp op) noexcept;
 
-// How other threads get to run while a kernel works on many lanes: begin() lets them, end(what begin gave) waits for the turn. Without
-// hooks nothing is paused. What is read or written meanwhile is held and, if it is a gradient, marked busy, so that no second rule
-// touches it.
+// How other threads get to run while a kernel works on many lanes: begin() lets them, end(what begin gave) waits for
+// the turn. Without hooks nothing is paused. What is read or written meanwhile is held and, if it is a gradient, marked
+// busy, so that no second rule touches it.
 struct PauseHooks {
   void* (*begin)() = nullptr;
   void (*end)(void* state) = nullptr;
@@ -105,8 +111,8 @@ void set_pause_hooks(PauseHooks hooks) noexcept;
 // Whether the rule of this node (Op::array) takes a pause: because of its size, or because a gradient it needs is busy.
 bool wants_pause(const Node* node) noexcept;
 
-// Applies the rule of a node of Op::array. False when there is no memory for a gradient: then nothing has changed. Pauses only if given the
-// arena; then there may be no marks in it, and somebody must hold the node.
+// Applies the rule of a node of Op::array. False when there is no memory for a gradient: then nothing has changed.
+// Pauses only if given the arena; then there may be no marks in it, and somebody must hold the node.
 bool apply_array_rule(Node* node, Arena* pausing) noexcept;
 
 }  // namespace tapegrad

@@ -61,7 +61,9 @@ void* system_take(const SizeClass& size) {
   return block;
 }
 
-void system_give(void* block, const SizeClass& size) { ::operator delete(block, std::align_val_t{size.alignment()}); }
+void system_give(void* block, const SizeClass& size) {
+  ::operator delete(block, std::align_val_t{size.alignment()});
+}
 
 void give_all_back() {
   for (std::size_t i = 0; i < kClasses; ++i) {
@@ -120,6 +122,8 @@ void free_buffer(Buffer* buffer) noexcept {
   give_block(buffer, buffer->bytes);
 }
 
-std::size_t buffer_bytes() noexcept { return bytes_live; }
+std::size_t buffer_bytes() noexcept {
+  return bytes_live;
+}
 
 }  // namespace tapegrad

@@ -1,6 +1,7 @@
 // buffers.hpp: memory for arrays: aligned for vectors, used again when it comes back, and for their lanes counted.
 //
-// Like the arena's, these functions are called by one thread at a time; what a buffer holds may be read and written by any.
+// Like the arena's, these functions are called by one thread at a time; what a buffer holds may be read and written by
+// any.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,9 @@ static_assert(sizeof(Buffer) == 64);
 Buffer* make_buffer(std::size_t count) noexcept;
 
 void free_buffer(Buffer* buffer) noexcept;
-inline void retain(Buffer* buffer) noexcept { ++buffer->refs; }
+inline void retain(Buffer* buffer) noexcept {
+  ++buffer->refs;
+}
 inline void release(Buffer* buffer) noexcept {
   if (buffer && --buffer->refs == 0) free_buffer(buffer);
 }

@@ -1,4 +1,5 @@
-// functions.hpp: the scalar functions that the op table is written with; each gives the bits that Python's math module gives.
+// functions.hpp: the scalar functions that the op table is written with; each gives the bits that Python's math module
+// gives.
 #pragma once
 
 #include <cmath>
@@ -30,16 +31,35 @@ using std::sinh;
 using std::sqrt;
 using std::tan;
 
-inline double one(double) { return 1.0; }
-inline double abs(double x) { return std::fabs(x); }
-inline double positive(double x) { return x > 0 ? 1.0 : 0.0; }
-inline double sign(double x) { return x > 0 ? 1.0 : (x < 0 ? -1.0 : x); }
-inline double relu(double x) { return x < 0 ? 0.0 : x; }
-// The larger and the smaller of two numbers; NaN wins, as in NumPy. Where both are equal each has half of the derivative.
-inline double maximum(double x, double y) { return x >= y ? x : (y > x ? y : x + y); }
-inline double minimum(double x, double y) { return x <= y ? x : (y < x ? y : x + y); }
-inline double above(double x, double y) { return x > y ? 1.0 : (x == y ? 0.5 : 0.0); }
-inline double hypot1(double x) { return std::hypot(1.0, x); }
+inline double one(double) {
+  return 1.0;
+}
+inline double abs(double x) {
+  return std::fabs(x);
+}
+inline double positive(double x) {
+  return x > 0 ? 1.0 : 0.0;
+}
+inline double sign(double x) {
+  return x > 0 ? 1.0 : (x < 0 ? -1.0 : x);
+}
+inline double relu(double x) {
+  return x < 0 ? 0.0 : x;
+}
+// The larger and the smaller of two numbers; NaN wins, as in NumPy. Where both are equal each has half of the
+// derivative.
+inline double maximum(double x, double y) {
+  return x >= y ? x : (y > x ? y : x + y);
+}
+inline double minimum(double x, double y) {
+  return x <= y ? x : (y < x ? y : x + y);
+}
+inline double above(double x, double y) {
+  return x > y ? 1.0 : (x == y ? 0.5 : 0.0);
+}
+inline double hypot1(double x) {
+  return std::hypot(1.0, x);
+}
 
 // micrograd's own formula, bit for bit, wherever it is sound. It loses digits to cancellation near zero and overflows
 // for large x, so there the library's tanh takes over.
@@ -57,10 +77,14 @@ inline double sigmoid(double x) {
 }
 
 // log(1 + e^x), written so that exp never overflows.
-inline double softplus(double x) { return (x > 0 ? x : (x <= 0 ? 0.0 : x)) + std::log1p(std::exp(-std::fabs(x))); }
+inline double softplus(double x) {
+  return (x > 0 ? x : (x <= 0 ? 0.0 : x)) + std::log1p(std::exp(-std::fabs(x)));
+}
 
 // The power rule; a zero exponent has a zero derivative at every base, zero included.
-inline double pow_dx(double x, double y) { return y == 0 ? 0.0 : y * std::pow(x, y - 1); }
+inline double pow_dx(double x, double y) {
+  return y == 0 ? 0.0 : y * std::pow(x, y - 1);
+}
 
 // Derivative by the exponent, x^y log x; there is none for a base that is not positive.
 inline double pow_dy(double x, double z) {

@@ -49,12 +49,14 @@ struct Chunk {
   Chunk* previous;
   Chunk* next;
   char* memory;
-  Page* free_page;        // pages given back, linked through Page::older
-  std::uint32_t fresh;    // pages never handed out start here
+  Page* free_page;      // pages given back, linked through Page::older
+  std::uint32_t fresh;  // pages never handed out start here
   std::uint32_t in_use;
 };
 
-std::size_t PagePool::chunk_bytes() noexcept { return kChunkBytes; }
+std::size_t PagePool::chunk_bytes() noexcept {
+  return kChunkBytes;
+}
 
 namespace {
 

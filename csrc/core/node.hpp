@@ -27,14 +27,16 @@ inline constexpr std::uint8_t kArity[] = {
 };
 
 using Flags = std::uint16_t;
-inline constexpr Flags kDataInt = 1;       // Python would show the value as an int
-inline constexpr Flags kGradInt = 2;       // ... the gradient
-inline constexpr Flags kExponentInt = 4;   // ... the exponent of powc
-inline constexpr Flags kPinned = 8;        // every consumer edge owns a reference to the handle, which so lives as the node does
-inline constexpr Flags kTracked = 16;      // the handle takes part in garbage collection (implies pinned)
-inline constexpr Flags kHasRule = 32;      // the handle has a backward rule of its own
-inline constexpr Flags kFloatGrad = 64;    // gradients are floats from the start (the lectures' dialect)
-inline constexpr Flags kArray = 128;       // the node holds an array; its `data` is a NaN, which no operation on numbers refuses
+inline constexpr Flags kDataInt = 1;      // Python would show the value as an int
+inline constexpr Flags kGradInt = 2;      // ... the gradient
+inline constexpr Flags kExponentInt = 4;  // ... the exponent of powc
+inline constexpr Flags kPinned =
+    8;  // every consumer edge owns a reference to the handle, which so lives as the node does
+inline constexpr Flags kTracked = 16;    // the handle takes part in garbage collection (implies pinned)
+inline constexpr Flags kHasRule = 32;    // the handle has a backward rule of its own
+inline constexpr Flags kFloatGrad = 64;  // gradients are floats from the start (the lectures' dialect)
+inline constexpr Flags kArray =
+    128;  // the node holds an array; its `data` is a NaN, which no operation on numbers refuses
 inline constexpr Flags kDialectShift = 8;  // four bits: which dialect's type shows this node
 inline constexpr Flags kDialectMask = 0x0F00;
 
@@ -65,7 +67,7 @@ struct Node {
     Operands* operands;  // of custom
     Array* array;        // of array
   };
-  void* handle;        // the one object outside the core that shows this node, or null; link of the release list once dead
+  void* handle;  // the one object outside the core that shows this node, or null; link of the release list once dead
   std::uint32_t refs;  // consumer edges, plus one for the handle
   Op op;
   std::uint8_t mark;

@@ -8,22 +8,22 @@ namespace tapegrad {
 namespace {
 
 constexpr OpInfo kInfo[] = {
-    {"free", "", 0},
-    {"leaf", "", 0},
-    {"array", "", -1},
-    {"custom", "", -1},
-    {"powc", "**", 1},
+    {"free", "", 0}, {"leaf", "", 0}, {"array", "", -1}, {"custom", "", -1}, {"powc", "**", 1},
 #define TAPEGRAD_BINARY(id, label, ...) {#id, label, 2},
 #define TAPEGRAD_UNARY(id, label, ...) {#id, label, 1},
 #include "core/ops.def"
 };
 static_assert(sizeof kInfo / sizeof *kInfo == static_cast<std::size_t>(Op::count));
 
-bool is_int(const Node* node) { return (node->flags & kDataInt) != 0; }
+bool is_int(const Node* node) {
+  return (node->flags & kDataInt) != 0;
+}
 
 }  // namespace
 
-const OpInfo& info(Op op) { return kInfo[static_cast<int>(op)]; }
+const OpInfo& info(Op op) {
+  return kInfo[static_cast<int>(op)];
+}
 
 Status power(double x, double y, double* z) {
   if (x == 0 && y < 0 && std::isfinite(y)) return Status::zero_power;
@@ -34,10 +34,10 @@ Status power(double x, double y, double* z) {
 
 Status evaluate_unary(Op op, double x, bool x_is_int, double* z, bool* z_is_int) {
   switch (op) {
-#define TAPEGRAD_UNARY(id, ...)                             \
-  case Op::id:                                              \
-    *z = Rule<Op::id>::value(x);                            \
-    *z_is_int = Rule<Op::id>::int_value(x_is_int, x);       \
+#define TAPEGRAD_UNARY(id, ...)                       \
+  case Op::id:                                        \
+    *z = Rule<Op::id>::value(x);                      \
+    *z_is_int = Rule<Op::id>::int_value(x_is_int, x); \
     return check<Op::id>(x, *z);
 #include "core/ops.def"
     default:
@@ -61,10 +61,9 @@ double partial(const Node& n, int i) {
 #define TAPEGRAD_UNARY(id, ...) \
   case Op::id:                  \
     return Rule<Op::id>::dx(n.a->data, n.data);
-#define TAPEGRAD_BINARY(id, ...)                                                 \
-  case Op::id:                                                                   \
-    return i == 0 ? Rule<Op::id>::dx(n.a->data, n.b->data, n.data)               \
-                  : Rule<Op::id>::dy(n.a->data, n.b->data, n.data);
+#define TAPEGRAD_BINARY(id, ...) \
+  case Op::id:                   \
+    return i == 0 ? Rule<Op::id>::dx(n.a->data, n.b->data, n.data) : Rule<Op::id>::dy(n.a->data, n.b->data, n.data);
 #include "core/ops.def"
     default:
       return 0.0;
@@ -78,9 +77,9 @@ bool partial_is_int(const Node& n, int i) {
 #define TAPEGRAD_UNARY(id, ...) \
   case Op::id:                  \
     return Rule<Op::id>::int_dx(is_int(n.a));
-#define TAPEGRAD_BINARY(id, ...)                                                       \
-  case Op::id:                                                                         \
-    return i == 0 ? Rule<Op::id>::int_dx(is_int(n.a), is_int(n.b), n.b->data)          \
+#define TAPEGRAD_BINARY(id, ...)                                              \
+  case Op::id:                                                                \
+    return i == 0 ? Rule<Op::id>::int_dx(is_int(n.a), is_int(n.b), n.b->data) \
                   : Rule<Op::id>::int_dy(is_int(n.a), is_int(n.b), n.b->data);
 #include "core/ops.def"
     default:

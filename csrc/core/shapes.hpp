@@ -16,7 +16,8 @@ struct Shape {
 
   Shape() noexcept {}
 
-  // Adds an axis at the end. False when there are too many, or the numbers are too many to count, with empty axes counted as one.
+  // Adds an axis at the end. False when there are too many, or the numbers are too many to count, with empty axes
+  // counted as one.
   bool append(std::size_t n) noexcept {
     std::size_t extent = 1;
     for (int d = 0; d < ndim; ++d) extent *= dims[d] ? dims[d] : 1;
@@ -31,8 +32,8 @@ struct Shape {
 // What x and y broadcast to. False if they do not.
 bool broadcast(const Shape& x, const Shape& y, Shape* out) noexcept;
 
-// Visits the lanes of a shape in runs along its last axis, with the place of K arrays in each. Axes over which every array steps evenly
-// are joined, so that arrays of one shape are met in a single run.
+// Visits the lanes of a shape in runs along its last axis, with the place of K arrays in each. Axes over which every
+// array steps evenly are joined, so that arrays of one shape are met in a single run.
 template <int K>
 class Loop {
  public:

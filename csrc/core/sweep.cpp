@@ -1,5 +1,5 @@
-// sweep.cpp: walks marked nodes from newest to oldest. Since operands lie before their consumers, every consumer of a node has been
-// met when the walk comes to it; no sorting, no visited set, no recursion.
+// sweep.cpp: walks marked nodes from newest to oldest. Since operands lie before their consumers, every consumer of a
+// node has been met when the walk comes to it; no sorting, no visited set, no recursion.
 #include "core/sweep.hpp"
 
 #include <cstdlib>
@@ -90,32 +90,32 @@ inline void step(Node* n, Mark mark, ArrayStep array) noexcept {
       mark(n->a);
       break;
     }
-#define TAPEGRAD_UNARY(id, ...)                                   \
-  case Op::id: {                                                  \
-    const Flags keep = int_grad ? keep_int(n, 0) : kFloat;        \
-    add(n->a, Rule<Op::id>::dx(n->a->data, n->data) * g, keep);   \
-    mark(n->a);                                                   \
-    break;                                                        \
+#define TAPEGRAD_UNARY(id, ...)                                 \
+  case Op::id: {                                                \
+    const Flags keep = int_grad ? keep_int(n, 0) : kFloat;      \
+    add(n->a, Rule<Op::id>::dx(n->a->data, n->data) * g, keep); \
+    mark(n->a);                                                 \
+    break;                                                      \
   }
-#define TAPEGRAD_BINARY(id, ...)                                          \
-  case Op::id: {                                                          \
-    Node* a = n->a;                                                       \
-    Node* b = n->b;                                                       \
-    const double x = a->data, y = b->data;                                \
-    const Flags keep_a = int_grad ? keep_int(n, 0) : kFloat;              \
-    const Flags keep_b = int_grad ? keep_int(n, 1) : kFloat;              \
-    add(a, Rule<Op::id>::dx(x, y, n->data) * g, keep_a);                  \
-    add(b, Rule<Op::id>::dy(x, y, n->data) * g, keep_b);                  \
-    mark(a);                                                              \
-    mark(b);                                                              \
-    break;                                                                \
+#define TAPEGRAD_BINARY(id, ...)                             \
+  case Op::id: {                                             \
+    Node* a = n->a;                                          \
+    Node* b = n->b;                                          \
+    const double x = a->data, y = b->data;                   \
+    const Flags keep_a = int_grad ? keep_int(n, 0) : kFloat; \
+    const Flags keep_b = int_grad ? keep_int(n, 1) : kFloat; \
+    add(a, Rule<Op::id>::dx(x, y, n->data) * g, keep_a);     \
+    add(b, Rule<Op::id>::dy(x, y, n->data) * g, keep_b);     \
+    mark(a);                                                 \
+    mark(b);                                                 \
+    break;                                                   \
   }
 #include "core/ops.def"
   }
 }
 
-// The rest of a sweep from an array node on that lets other threads run: first all marks are taken back, so that they may sweep too, then
-// the rules are applied, while everything is held.
+// The rest of a sweep from an array node on that lets other threads run: first all marks are taken back, so that they
+// may sweep too, then the rules are applied, while everything is held.
 class PausedSweep {
  public:
   explicit PausedSweep(Arena& arena) : arena_(arena) {}
@@ -180,7 +180,9 @@ bool sweep(Node* root, Arena* pausing) noexcept {
   Frontier frontier;
   bool fine = true;
   frontier.walk(root, [&](Node* n) noexcept {
-    step(n, [&](Node* operand) { frontier.mark(operand); }, [&](Node* array) { fine = fine && array_step(frontier, array, pausing); });
+    step(
+        n, [&](Node* operand) { frontier.mark(operand); },
+        [&](Node* array) { fine = fine && array_step(frontier, array, pausing); });
   });
   return fine;
 }

@@ -1,4 +1,5 @@
-// array_graphs.cpp: the part of pickling and copying graphs that knows array nodes. What was saved is checked as if it were made anew.
+// array_graphs.cpp: the part of pickling and copying graphs that knows array nodes. What was saved is checked as if it
+// were made anew.
 #include <cstring>
 #include <new>
 #include <string>
@@ -20,7 +21,8 @@ py::bytes numbers_of(Buffer* buffer, std::size_t size) {
 Buffer* restore_buffer(py::handle saved, std::size_t size) {
   if (saved.is_none()) return nullptr;
   const std::vector<double> numbers = from_bytes<double>(saved);
-  if (numbers.size() != size) throw py::value_error("damaged graph: an array has another number of lanes than its shape says");
+  if (numbers.size() != size)
+    throw py::value_error("damaged graph: an array has another number of lanes than its shape says");
   Buffer* buffer = make_buffer(size);
   if (!buffer) throw std::bad_alloc();
   if (size) std::memcpy(buffer->values(), numbers.data(), size * sizeof(double));
@@ -55,7 +57,8 @@ Node* restore_checked(const py::tuple& saved, double value, Flags flags, const s
   draft.params = params.data();
   draft.param_count = params.size();
   std::vector<Node*> operands;
-  for (std::uint64_t k = 0; k < std::uint64_t{draft.count} * (draft.has_local_grads ? 2 : 1); ++k) operands.push_back(next());
+  for (std::uint64_t k = 0; k < std::uint64_t{draft.count} * (draft.has_local_grads ? 2 : 1); ++k)
+    operands.push_back(next());
   draft.operands = operands.data();
   const bool needs_data = shape.ndim || draft.op == ArrayOp::leaf;
   if (draft.settle() || !(draft.shape == shape) || needs_data != !py::object(saved[10]).is_none())
@@ -93,8 +96,8 @@ py::tuple describe(const Array& array) {
   py::object data = py::none(), grad = py::none();
   if (array.data) data = numbers_of(array.data, array.size);
   if (array.data && array.grad) grad = numbers_of(array.grad, array.size);
-  return py::make_tuple(array_name(array.op), info(array.table).name, array.keeps_axes, array.has_local_grads, array.count, array.axes,
-                        array.number, label, as_bytes(dims), as_bytes(params), data, grad);
+  return py::make_tuple(array_name(array.op), info(array.table).name, array.keeps_axes, array.has_local_grads,
+                        array.count, array.axes, array.number, label, as_bytes(dims), as_bytes(params), data, grad);
 }
 
 Node* restore_array(py::handle saved, double value, Flags flags, const std::function<Node*()>& next) {

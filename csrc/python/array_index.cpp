@@ -1,4 +1,5 @@
-// array_index.cpp: v[key] with NumPy's meaning of every key: numbers and slices take lanes at even distances, arrays and masks any lanes.
+// array_index.cpp: v[key] with NumPy's meaning of every key: numbers and slices take lanes at even distances, arrays
+// and masks any lanes.
 #include <pybind11/numpy.h>
 
 #include <vector>
@@ -24,7 +25,8 @@ PyObject* pick_one(PyObject* self, Py_ssize_t given) {
   const auto length = static_cast<Py_ssize_t>(shape.dims[0]);
   const Py_ssize_t at = given < 0 ? given + length : given;
   if (at < 0 || at >= length) {
-    PyErr_Format(PyExc_IndexError, "index %zd is out of range for a Value with %zd lanes along its first axis", given, length);
+    PyErr_Format(PyExc_IndexError, "index %zd is out of range for a Value with %zd lanes along its first axis", given,
+                 length);
     return nullptr;
   }
   std::int64_t params[1 + kMaxDims];
@@ -68,11 +70,13 @@ PyObject* pick_by_numpy(PyObject* self, PyObject* key) {
   if (draft.shape.size == 0 || (first >= start && first < start + whole.size())) {
     draft.op = ArrayOp::view;
     params.push_back(draft.shape.size ? first - start : 0);
-    for (py::ssize_t d = 0; d < taken.ndim(); ++d) params.push_back(taken.strides(d) / static_cast<py::ssize_t>(sizeof(double)));
+    for (py::ssize_t d = 0; d < taken.ndim(); ++d)
+      params.push_back(taken.strides(d) / static_cast<py::ssize_t>(sizeof(double)));
   } else {
     draft.op = ArrayOp::gather;
     const py::module_ numpy = py::module_::import("numpy");
-    const py::object lanes = numpy.attr("arange")(whole.size(), py::arg("dtype") = "int64").attr("reshape")(view.attr("shape"));
+    const py::object lanes =
+        numpy.attr("arange")(whole.size(), py::arg("dtype") = "int64").attr("reshape")(view.attr("shape"));
     const auto numbers = py::array_t<std::int64_t, py::array::c_style>::ensure(take(lanes, key));
     if (!numbers) throw py::error_already_set();
     params.assign(numbers.data(), numbers.data() + numbers.size());

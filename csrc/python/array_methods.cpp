@@ -1,4 +1,5 @@
-// array_methods.cpp: what an array Value has beyond the operators: shape, reductions, products, reshaping, where, maximum, minimum, clip.
+// array_methods.cpp: what an array Value has beyond the operators: shape, reductions, products, reshaping, where,
+// maximum, minimum, clip.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -9,10 +10,11 @@ namespace tapegrad::python {
 
 namespace {
 
-// ---- shape ---------------------------------------------------------------------------------------------------------------------------
+// ---- shape
+// ---------------------------------------------------------------------------------------------------------------------------
 
 // shape, ndim, size and T: unless the program has assigned an attribute of that name.
-using Getter = PyObject* (*)(PyObject* self);
+using Getter = PyObject* (*)(PyObject * self);
 
 struct Field {
   const char* name;
@@ -34,9 +36,15 @@ int set_field(PyObject* self, PyObject* value, void* closure) {
   return done;
 }
 
-PyObject* get_shape(PyObject* self) { return shape_tuple(shape_of(node_of(self))); }
-PyObject* get_ndim(PyObject* self) { return PyLong_FromLong(shape_of(node_of(self)).ndim); }
-PyObject* get_size(PyObject* self) { return PyLong_FromSize_t(shape_of(node_of(self)).size); }
+PyObject* get_shape(PyObject* self) {
+  return shape_tuple(shape_of(node_of(self)));
+}
+PyObject* get_ndim(PyObject* self) {
+  return PyLong_FromLong(shape_of(node_of(self)).ndim);
+}
+PyObject* get_size(PyObject* self) {
+  return PyLong_FromSize_t(shape_of(node_of(self)).size);
+}
 
 Py_ssize_t value_length(PyObject* self) {
   if (const Array* array = array_of(node_of(self))) return static_cast<Py_ssize_t>(array->dims()[0]);
@@ -61,7 +69,8 @@ PyObject* value_iterate(PyObject* self) {
   return out;
 }
 
-// ---- reductions ------------------------------------------------------------------------------------------------------------------------
+// ---- reductions
+// ------------------------------------------------------------------------------------------------------------------------
 
 // Reads one axis or a tuple of them into a bit mask; None is all of them.
 bool read_axes(PyObject* axis, const Node* node, const char* name, std::uint32_t* mask) {
@@ -76,8 +85,8 @@ bool read_axes(PyObject* axis, const Node* node, const char* name, std::uint32_t
     const Py_ssize_t given = PyNumber_AsSsize_t(item, PyExc_OverflowError);
     if (given == -1 && PyErr_Occurred()) {
       if (PyErr_ExceptionMatches(PyExc_TypeError))
-        PyErr_Format(PyExc_TypeError, "%s(): axis must be a whole number, a tuple of them or None, not %.200s: %R", name,
-                     Py_TYPE(item)->tp_name, item);
+        PyErr_Format(PyExc_TypeError, "%s(): axis must be a whole number, a tuple of them or None, not %.200s: %R",
+                     name, Py_TYPE(item)->tp_name, item);
       fine = false;
       break;
     }
@@ -97,7 +106,8 @@ bool read_axes(PyObject* axis, const Node* node, const char* name, std::uint32_t
 }
 
 // sum(axis=None, dtype=None, out=None, keepdims=False) and the like, so that np.sum(v) comes out here.
-bool read_reduction(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, const char* name, PyObject** axis, bool* keepdims) {
+bool read_reduction(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, const char* name, PyObject** axis,
+                    bool* keepdims) {
   if (nargs > 1) {
     PyErr_Format(PyExc_TypeError, "%s() takes one positional argument, axis, but %zd were given", name, nargs);
     return false;
@@ -115,10 +125,13 @@ bool read_reduction(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, 
       *keepdims = on;
     } else if (!std::strcmp(text, "dtype") || !std::strcmp(text, "out")) {
       if (value == Py_None) continue;
-      PyErr_Format(PyExc_TypeError, "%s(): %s is not for Values, which are float64 and make their own results; leave it out", name, text);
+      PyErr_Format(PyExc_TypeError,
+                   "%s(): %s is not for Values, which are float64 and make their own results; leave it out", name,
+                   text);
       return false;
     } else {
-      PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'; it takes axis and keepdims", name, key);
+      PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'; it takes axis and keepdims", name,
+                   key);
       return false;
     }
   }
@@ -131,7 +144,9 @@ PyObject* value_reduce(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
   PyObject* axis = nullptr;
   Draft draft;
   Node* node = node_of(self);
-  if (!read_reduction(args, nargs, kwnames, name, &axis, &draft.keeps_axes) || !read_axes(axis, node, name, &draft.axes)) return nullptr;
+  if (!read_reduction(args, nargs, kwnames, name, &axis, &draft.keeps_axes) ||
+      !read_axes(axis, node, name, &draft.axes))
+    return nullptr;
   if (!(node->flags & kArray)) return Py_NewRef(self);
   draft.op = op;
   draft.operands = &node;
@@ -139,7 +154,8 @@ PyObject* value_reduce(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
   return make_value(draft, node->flags, node->flags, result_type(self), name);
 }
 
-// ---- products --------------------------------------------------------------------------------------------------------------------------
+// ---- products
+// --------------------------------------------------------------------------------------------------------------------------
 
 PyObject* product(PyObject* l, PyObject* r, const char* label) {
   PyObject* value = is_value(l) ? l : is_value(r) ? r : nullptr;
@@ -154,15 +170,19 @@ PyObject* product(PyObject* l, PyObject* r, const char* label) {
   draft.operands = operands;
   draft.count = 2;
   if (!(operands[0]->flags & operands[1]->flags & kArray)) {
-    PyErr_Format(PyExc_ValueError, "[%s] takes vectors and matrices, but one operand is a single number; multiply with *", label);
+    PyErr_Format(PyExc_ValueError,
+                 "[%s] takes vectors and matrices, but one operand is a single number; multiply with *", label);
     return nullptr;
   }
   return make_value(draft, like, operands[0]->flags | operands[1]->flags, type, label);
 }
 
-PyObject* value_dot(PyObject* self, PyObject* other) { return dot(self, other); }
+PyObject* value_dot(PyObject* self, PyObject* other) {
+  return dot(self, other);
+}
 
-// ---- other shapes ------------------------------------------------------------------------------------------------------------------------
+// ---- other shapes
+// ------------------------------------------------------------------------------------------------------------------------
 
 // The whole numbers in the arguments (2, 3) or ((2, 3),); None as one argument is as if there were none.
 bool read_numbers(PyObject* args, const char* name, std::vector<Py_ssize_t>* out) {
@@ -234,11 +254,13 @@ PyObject* transposed(PyObject* self, const std::vector<Py_ssize_t>& order) {
   bool fine = order.empty() || static_cast<Py_ssize_t>(order.size()) == ndim;
   for (std::size_t i = 0; fine && i < order.size(); ++i) {
     axes[i] = order[i] < 0 ? order[i] + ndim : order[i];
-    fine = std::find(axes.begin(), axes.begin() + static_cast<Py_ssize_t>(i), axes[i]) == axes.begin() + static_cast<Py_ssize_t>(i) &&
+    fine = std::find(axes.begin(), axes.begin() + static_cast<Py_ssize_t>(i), axes[i]) ==
+               axes.begin() + static_cast<Py_ssize_t>(i) &&
            axes[i] >= 0 && axes[i] < ndim;
   }
   if (!fine) {
-    PyErr_Format(PyExc_ValueError, "transpose(): the axes must be the numbers from 0 to %zd, each once, in the order wanted", ndim - 1);
+    PyErr_Format(PyExc_ValueError,
+                 "transpose(): the axes must be the numbers from 0 to %zd, each once, in the order wanted", ndim - 1);
     return nullptr;
   }
   if (ndim < 2) return Py_NewRef(self);
@@ -256,7 +278,9 @@ PyObject* value_transpose(PyObject* self, PyObject* args) {
   return read_numbers(args, "transpose", &order) ? transposed(self, order) : nullptr;
 }
 
-PyObject* get_transposed(PyObject* self) { return transposed(self, {}); }
+PyObject* get_transposed(PyObject* self) {
+  return transposed(self, {});
+}
 
 Field fields[] = {{"shape", get_shape}, {"ndim", get_ndim}, {"size", get_size}, {"T", get_transposed}};
 
@@ -271,7 +295,9 @@ PyObject* value_clip(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
 // NumPy calls v.__array_function__(function, types, args, kwargs).
 PyObject* value_array_function(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   if (nargs != 4 || !PyTuple_Check(args[2]) || !PyDict_Check(args[3])) {
-    PyErr_SetString(PyExc_TypeError, "__array_function__() is for NumPy to call: with a function, types, a tuple and a dict of arguments");
+    PyErr_SetString(
+        PyExc_TypeError,
+        "__array_function__() is for NumPy to call: with a function, types, a tuple and a dict of arguments");
     return nullptr;
   }
   PyObject* module = PyImport_ImportModule("tapegrad._numpy");
@@ -281,9 +307,9 @@ PyObject* value_array_function(PyObject*, PyObject* const* args, Py_ssize_t narg
 }
 
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
-#define TAPEGRAD_REDUCTION(name, text)                                                                          \
-  {#name, TAPEGRAD_FASTCALL(value_reduce<ArrayOp::name>), METH_FASTCALL | METH_KEYWORDS,                        \
-   #name "($self, /, axis=None, *, dtype=None, out=None, keepdims=False)\n--\n\n" text                          \
+#define TAPEGRAD_REDUCTION(name, text)                                                                                 \
+  {#name, TAPEGRAD_FASTCALL(value_reduce<ArrayOp::name>), METH_FASTCALL | METH_KEYWORDS,                               \
+   #name "($self, /, axis=None, *, dtype=None, out=None, keepdims=False)\n--\n\n" text                                 \
          "\n\naxis: a number or a tuple of them; all axes if None. keepdims: keep them, with length 1. A Value that\n" \
          "holds one number is its own " #name "."}
 
@@ -349,20 +375,25 @@ PyObject* clip(PyObject* x, PyObject* low, PyObject* high) {
 PyMethodDef array_methods[] = {
     TAPEGRAD_REDUCTION(sum, "The sum of the lanes."),
     TAPEGRAD_REDUCTION(mean, "The mean of the lanes; NaN of none."),
-    TAPEGRAD_REDUCTION(max, "The largest lane. The gradient goes to it; lanes that tie share it evenly. ValueError of none."),
-    TAPEGRAD_REDUCTION(min, "The smallest lane. The gradient goes to it; lanes that tie share it evenly. ValueError of none."),
+    TAPEGRAD_REDUCTION(
+        max, "The largest lane. The gradient goes to it; lanes that tie share it evenly. ValueError of none."),
+    TAPEGRAD_REDUCTION(
+        min, "The smallest lane. The gradient goes to it; lanes that tie share it evenly. ValueError of none."),
     {"dot", value_dot, METH_O,
      "dot($self, other, /)\n--\n\nThe product of vectors and matrices, as `@`; with a number on either side, `*`.\n\n"
      "ValueError where the lengths do not fit or an operand has more than two axes."},
-    {"reshape", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(value_reshape)), METH_VARARGS | METH_KEYWORDS,
-     "reshape($self, /, *shape, order='C')\n--\n\nThe same lanes in the same order, in another shape; one length may be -1. ValueError where\n"
+    {"reshape", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(value_reshape)),
+     METH_VARARGS | METH_KEYWORDS,
+     "reshape($self, /, *shape, order='C')\n--\n\nThe same lanes in the same order, in another shape; one length may "
+     "be -1. ValueError where\n"
      "the lanes do not fill it."},
     {"transpose", value_transpose, METH_VARARGS,
      "transpose($self, /, *axes)\n--\n\nThe axes in another order: reversed if none is given."},
     {"clip", TAPEGRAD_FASTCALL(value_clip), METH_FASTCALL,
      "clip($self, low, high, /)\n--\n\nmaximum(self, low), then minimum of that and high; None for no bound."},
     {"__array_ufunc__", TAPEGRAD_FASTCALL(value_array_ufunc), METH_FASTCALL | METH_KEYWORDS,
-     "NumPy's functions over Values: arithmetic with arrays of numbers gives array Values, all else works element by element."},
+     "NumPy's functions over Values: arithmetic with arrays of numbers gives array Values, all else works element by "
+     "element."},
     {"__array_function__", TAPEGRAD_FASTCALL(value_array_function), METH_FASTCALL,
      "NumPy's other functions over Values: those that have a meaning for array Values, and a TypeError for the rest."},
     {nullptr, nullptr, 0, nullptr},

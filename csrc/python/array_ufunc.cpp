@@ -1,5 +1,6 @@
-// array_ufunc.cpp: NumPy's universal functions with a Value among their arguments (NEP 13). Arithmetic of a Value with an array of numbers
-// or a NumPy scalar is our own; everything else, object arrays of Values above all, goes on element by element as for any Python object.
+// array_ufunc.cpp: NumPy's universal functions with a Value among their arguments (NEP 13). Arithmetic of a Value with
+// an array of numbers or a NumPy scalar is our own; everything else, object arrays of Values above all, goes on element
+// by element as for any Python object.
 #include <pybind11/numpy.h>
 
 #include <cstring>
@@ -12,7 +13,9 @@ namespace tapegrad::python {
 
 namespace {
 
-PyObject* power(PyObject* l, PyObject* r) { return PyNumber_Power(l, r, Py_None); }
+PyObject* power(PyObject* l, PyObject* r) {
+  return PyNumber_Power(l, r, Py_None);
+}
 
 // The numbers of a Value, anything else as it is.
 py::object plain(py::handle h) {
@@ -49,13 +52,20 @@ struct Function {
 };
 
 Function functions[] = {
-    {"add", PyNumber_Add, nullptr},           {"multiply", PyNumber_Multiply, nullptr},
-    {"subtract", PyNumber_Subtract, nullptr}, {"true_divide", PyNumber_TrueDivide, nullptr},
-    {"power", power, nullptr},                {"matmul", PyNumber_MatrixMultiply, nullptr},
-    {"maximum", maximum, nullptr},            {"minimum", minimum, nullptr},
-    {"less", compare<Py_LT>, nullptr},        {"less_equal", compare<Py_LE>, nullptr},
-    {"greater", compare<Py_GT>, nullptr},     {"greater_equal", compare<Py_GE>, nullptr},
-    {"equal", same<Py_EQ>, nullptr},          {"not_equal", same<Py_NE>, nullptr},
+    {"add", PyNumber_Add, nullptr},
+    {"multiply", PyNumber_Multiply, nullptr},
+    {"subtract", PyNumber_Subtract, nullptr},
+    {"true_divide", PyNumber_TrueDivide, nullptr},
+    {"power", power, nullptr},
+    {"matmul", PyNumber_MatrixMultiply, nullptr},
+    {"maximum", maximum, nullptr},
+    {"minimum", minimum, nullptr},
+    {"less", compare<Py_LT>, nullptr},
+    {"less_equal", compare<Py_LE>, nullptr},
+    {"greater", compare<Py_GT>, nullptr},
+    {"greater_equal", compare<Py_GE>, nullptr},
+    {"equal", same<Py_EQ>, nullptr},
+    {"not_equal", same<Py_NE>, nullptr},
 };
 
 binaryfunc find(PyObject* ufunc) {
@@ -68,8 +78,8 @@ binaryfunc find(PyObject* ufunc) {
   return nullptr;
 }
 
-// An operand that Python's protocol hands to us: a Value, a plain Python number, or an array lifted to a Value. Null for what is none of
-// them, or with an error set.
+// An operand that Python's protocol hands to us: a Value, a plain Python number, or an array lifted to a Value. Null
+// for what is none of them, or with an error set.
 py::object operand(PyObject* o, Flags like) {
   if (is_value(o)) return py::reinterpret_borrow<py::object>(o);
   Number number;
@@ -84,9 +94,11 @@ py::object operand(PyObject* o, Flags like) {
 bool check_elements(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   bool arrays = false;
   for (Py_ssize_t i = 2; i < nargs; ++i) arrays |= holds_array(args[i]);
-  if (arrays && PyUnicode_CompareWithASCIIString(args[1], "__call__") && PyUnicode_CompareWithASCIIString(args[1], "at")) {
-    PyErr_Format(PyExc_TypeError, "the method %R of %R is not defined for a Value that holds an array: use the Value's own methods", args[1],
-                 args[0]);
+  if (arrays && PyUnicode_CompareWithASCIIString(args[1], "__call__") &&
+      PyUnicode_CompareWithASCIIString(args[1], "at")) {
+    PyErr_Format(PyExc_TypeError,
+                 "the method %R of %R is not defined for a Value that holds an array: use the Value's own methods",
+                 args[1], args[0]);
     return false;
   }
   for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i) {
@@ -94,7 +106,8 @@ bool check_elements(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) 
     if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i), "out") || !PyTuple_Check(value)) continue;
     for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(value); ++k) {
       if (!is_numeric_array(PyTuple_GET_ITEM(value, k))) continue;
-      PyErr_SetString(PyExc_TypeError, "a Value cannot be written into an array of numbers: write x = x + v in place of x += v");
+      PyErr_SetString(PyExc_TypeError,
+                      "a Value cannot be written into an array of numbers: write x = x + v in place of x += v");
       return false;
     }
   }
@@ -115,7 +128,8 @@ PyObject* by_element(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames)
     inputs.append(box);
   }
   py::dict kwargs;
-  for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i) kwargs[PyTuple_GET_ITEM(kwnames, i)] = py::handle(args[nargs + i]);
+  for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); ++i)
+    kwargs[PyTuple_GET_ITEM(kwnames, i)] = py::handle(args[nargs + i]);
   const py::object function = py::getattr(args[0], args[1]);
   return function(*inputs, **kwargs).release().ptr();
 }
@@ -124,11 +138,13 @@ PyObject* by_element(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames)
 
 PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   if (nargs < 2 || !PyUnicode_Check(args[1])) {
-    PyErr_SetString(PyExc_TypeError, "__array_ufunc__() is for NumPy to call: with a function, a method's name and its arguments");
+    PyErr_SetString(PyExc_TypeError,
+                    "__array_ufunc__() is for NumPy to call: with a function, a method's name and its arguments");
     return nullptr;
   }
   try {
-    if (nargs == 4 && (!kwnames || !PyTuple_GET_SIZE(kwnames)) && PyUnicode_CompareWithASCIIString(args[1], "__call__") == 0) {
+    if (nargs == 4 && (!kwnames || !PyTuple_GET_SIZE(kwnames)) &&
+        PyUnicode_CompareWithASCIIString(args[1], "__call__") == 0) {
       const binaryfunc own = find(args[0]);
       if (own == same<Py_EQ> || own == same<Py_NE>) {
         const auto objects = [](PyObject* o) { return is_ndarray(o) && !is_numeric_array(o); };

@@ -1,4 +1,5 @@
-// array_values.cpp: array nodes as Values: operands from all that Python may give, nodes from drafts, and the operators over arrays.
+// array_values.cpp: array nodes as Values: operands from all that Python may give, nodes from drafts, and the operators
+// over arrays.
 #include <cmath>
 
 #include "core/ops.hpp"
@@ -77,7 +78,8 @@ PyObject* make_value(Draft& draft, Flags first, Flags all, PyTypeObject* type, c
   return node ? show(node, type, all) : nullptr;
 }
 
-// ---- lane by lane ------------------------------------------------------------------------------------------------------------------
+// ---- lane by lane
+// ------------------------------------------------------------------------------------------------------------------
 
 Node* make_lanes(Op op, Node* a, Node* b, double exponent, Flags flags) {
   Node* operands[] = {a, b};
@@ -104,7 +106,8 @@ PyObject* record_lanes_constant(Op op, Node* a, Number number, bool reversed, Py
 }
 
 PyObject* record_lanes_power(Node* a, Number exponent, PyTypeObject* type) {
-  Node* node = make_lanes(Op::powc, a, nullptr, exponent.value, inherited(a->flags) | (exponent.flags ? kExponentInt : 0));
+  Node* node =
+      make_lanes(Op::powc, a, nullptr, exponent.value, inherited(a->flags) | (exponent.flags ? kExponentInt : 0));
   return node ? show(node, type, a->flags) : nullptr;
 }
 
@@ -113,7 +116,8 @@ PyObject* record_lanes_unary(Op op, Node* a, PyTypeObject* type) {
   return node ? show(node, type, a->flags) : nullptr;
 }
 
-// ---- operands that are arrays ------------------------------------------------------------------------------------------------------
+// ---- operands that are arrays
+// ------------------------------------------------------------------------------------------------------
 
 PyObject* with_array(PyObject* l, PyObject* r, binaryfunc operation) {
   PyObject* value = is_value(l) ? l : r;
@@ -156,7 +160,9 @@ bool only_lane(Node* node, const char* what, PyObject* error, double* lane) {
   }
   PyObject* shape = shape_tuple(shape_of(node));
   if (shape) {
-    PyErr_Format(error, "%s of a Value of shape %S is not one answer but %zu; ask v.data, or reduce it with sum(), mean(), max() or min()",
+    PyErr_Format(error,
+                 "%s of a Value of shape %S is not one answer but %zu; ask v.data, or reduce it with sum(), mean(), "
+                 "max() or min()",
                  what, shape, node->array->size);
     Py_DECREF(shape);
   }

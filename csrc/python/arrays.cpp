@@ -1,4 +1,5 @@
-// arrays.cpp: NumPy arrays in and out: reading array-likes, views that keep their memory alive, and assignment in place.
+// arrays.cpp: NumPy arrays in and out: reading array-likes, views that keep their memory alive, and assignment in
+// place.
 #include "python/arrays.hpp"
 
 #include <pybind11/numpy.h>
@@ -27,8 +28,12 @@ const Api* numpy() {
   return nullptr;
 }
 
-const py::detail::PyArray_Proxy* proxy(PyObject* array) { return py::detail::array_proxy(array); }
-char kind_of(PyObject* array) { return py::detail::array_descriptor_proxy(proxy(array)->descr)->kind; }
+const py::detail::PyArray_Proxy* proxy(PyObject* array) {
+  return py::detail::array_proxy(array);
+}
+char kind_of(PyObject* array) {
+  return py::detail::array_descriptor_proxy(proxy(array)->descr)->kind;
+}
 
 // Whether the elements are float64 as this machine has it, the type of our own views.
 bool is_own_type(PyObject* array) {
@@ -39,7 +44,8 @@ bool is_own_type(PyObject* array) {
 Shape array_shape(PyObject* array, bool* fits) {
   Shape shape;
   *fits = true;
-  for (int d = 0; d < proxy(array)->nd; ++d) *fits = *fits && shape.append(static_cast<std::size_t>(proxy(array)->dimensions[d]));
+  for (int d = 0; d < proxy(array)->nd; ++d)
+    *fits = *fits && shape.append(static_cast<std::size_t>(proxy(array)->dimensions[d]));
   return shape;
 }
 
@@ -48,11 +54,14 @@ PyObject* new_array(double* values, const Shape& shape) {
   if (!api) return nullptr;
   Py_intptr_t dims[kMaxDims];
   for (int d = 0; d < shape.ndim; ++d) dims[d] = static_cast<Py_intptr_t>(shape.dims[d]);
-  return api->PyArray_NewFromDescr_(api->PyArray_Type_, api->PyArray_DescrFromType_(Api::NPY_DOUBLE_), shape.ndim, dims, nullptr, values,
-                                    Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_, nullptr);
+  return api->PyArray_NewFromDescr_(
+      api->PyArray_Type_, api->PyArray_DescrFromType_(Api::NPY_DOUBLE_), shape.ndim, dims, nullptr, values,
+      Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_, nullptr);
 }
 
-void release_view(PyObject* capsule) { release(static_cast<Buffer*>(PyCapsule_GetPointer(capsule, nullptr))); }
+void release_view(PyObject* capsule) {
+  release(static_cast<Buffer*>(PyCapsule_GetPointer(capsule, nullptr)));
+}
 
 // Things that NumPy may find an array in. Strings, mappings and sets are none.
 bool is_array_like(PyObject* o) {
@@ -67,12 +76,14 @@ bool is_array_like(PyObject* o) {
 void explain(PyObject* o, const char* what) {
   if (!PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError)) return;
   PyErr_Clear();
-  PyErr_Format(PyExc_TypeError, "%s must be a number or an array of numbers; NumPy makes no array of this %.200s (rows of different lengths?): %R",
+  PyErr_Format(PyExc_TypeError,
+               "%s must be a number or an array of numbers; NumPy makes no array of this %.200s (rows of different "
+               "lengths?): %R",
                what, Py_TYPE(o)->tp_name, o);
 }
 
 // v.data = value, v.grad = value: `place` says which. A gradient of zeros needs no buffer.
-int assign(Node* node, Buffer* Array::*place, PyObject* value, const char* what) {
+int assign(Node* node, Buffer* Array::* place, PyObject* value, const char* what) {
   Data data;
   if (!read_data(value, what, &data)) return -1;
   if (!(node->flags & kArray)) {  // reading ran code that made another thing of this Value
@@ -98,16 +109,18 @@ int assign(Node* node, Buffer* Array::*place, PyObject* value, const char* what)
   if (!fits || !broadcast(given, shape, &together) || !(together == shape)) {
     PyObject *own_shape = shape_tuple(shape), *given_shape = PyObject_GetAttrString(data.array, "shape");
     if (own_shape && given_shape)
-      PyErr_Format(PyExc_ValueError, "cannot put an array of shape %S into the %s of a Value of shape %S: a Value keeps its shape; make a new one",
-                   given_shape, what, own_shape);
+      PyErr_Format(
+          PyExc_ValueError,
+          "cannot put an array of shape %S into the %s of a Value of shape %S: a Value keeps its shape; make a new one",
+          given_shape, what, own_shape);
     Py_XDECREF(own_shape);
     Py_XDECREF(given_shape);
     return -1;
   }
   // `v.data -= step` ends with assigning the view that it has worked on.
   const auto* source = proxy(data.array);
-  if (buffer && source->data == reinterpret_cast<char*>(buffer->values()) && given == shape && is_own_type(data.array) &&
-      py::detail::check_flags(data.array, Api::NPY_ARRAY_C_CONTIGUOUS_))
+  if (buffer && source->data == reinterpret_cast<char*>(buffer->values()) && given == shape &&
+      is_own_type(data.array) && py::detail::check_flags(data.array, Api::NPY_ARRAY_C_CONTIGUOUS_))
     return 0;
   // A view that somebody has of the old numbers, perhaps the very one assigned here, keeps them.
   if (!renew(buffer, array.size)) return PyErr_NoMemory(), -1;
@@ -134,7 +147,9 @@ bool is_ndarray(PyObject* o) {
   return PyObject_TypeCheck(o, type);
 }
 
-bool is_numeric_array(PyObject* o) { return is_ndarray(o) && std::strchr("biuf", kind_of(o)); }
+bool is_numeric_array(PyObject* o) {
+  return is_ndarray(o) && std::strchr("biuf", kind_of(o));
+}
 
 bool read_data(PyObject* o, const char* what, Data* out) {
   const int done = read_number(o, &out->number);
@@ -155,7 +170,8 @@ bool read_data(PyObject* o, const char* what, Data* out) {
     return require_number(o, what, &out->number);
   }
   if (!is_numeric_array(array)) {
-    PyErr_Format(PyExc_TypeError, "%s must be a number or an array of real numbers, not %.200s with elements of type %S: %R", what,
+    PyErr_Format(PyExc_TypeError,
+                 "%s must be a number or an array of real numbers, not %.200s with elements of type %S: %R", what,
                  Py_TYPE(o)->tp_name, proxy(array)->descr, o);
     Py_DECREF(array);
     return false;
@@ -177,7 +193,8 @@ Buffer* copy_array(PyObject* array, Shape* shape) {
   bool fits;
   *shape = array_shape(array, &fits);
   if (!fits) {
-    PyErr_Format(PyExc_ValueError, "an array of %d axes is too much for a Value: %d at most", proxy(array)->nd, kMaxDims);
+    PyErr_Format(PyExc_ValueError, "an array of %d axes is too much for a Value: %d at most", proxy(array)->nd,
+                 kMaxDims);
     return nullptr;
   }
   Buffer* buffer = make_buffer(shape->size);
@@ -206,15 +223,21 @@ PyObject* view_of(Buffer* buffer, const Shape& shape) {
   return array;
 }
 
-PyObject* data_view(Node* node) { return view_of(node->array->data, shape_of(node)); }
+PyObject* data_view(Node* node) {
+  return view_of(node->array->data, shape_of(node));
+}
 
 PyObject* grad_view(Node* node) {
   Buffer* grad = grad_buffer(*node->array);
   return grad ? view_of(grad, shape_of(node)) : PyErr_NoMemory();
 }
 
-int assign_data(Node* node, PyObject* value) { return assign(node, &Array::data, value, "data"); }
-int assign_grad(Node* node, PyObject* value) { return assign(node, &Array::grad, value, "grad"); }
+int assign_data(Node* node, PyObject* value) {
+  return assign(node, &Array::data, value, "data");
+}
+int assign_grad(Node* node, PyObject* value) {
+  return assign(node, &Array::grad, value, "grad");
+}
 
 PyObject* shape_tuple(const Shape& shape) {
   PyObject* tuple = PyTuple_New(shape.ndim);

@@ -7,9 +7,12 @@
 
 namespace tapegrad::python {
 
-inline bool holds_array(PyObject* o) { return is_value(o) && (node_of(o)->flags & kArray); }
+inline bool holds_array(PyObject* o) {
+  return is_value(o) && (node_of(o)->flags & kArray);
+}
 
-// A node counted as a consumer counts it: made nodes have no count of their own until a handle or a consumer takes them.
+// A node counted as a consumer counts it: made nodes have no count of their own until a handle or a consumer takes
+// them.
 class Held {
  public:
   explicit Held(Node* node = nullptr) : node_(node) {
@@ -35,7 +38,8 @@ class Held {
   Node* node_;
 };
 
-// ---- arrays.cpp: NumPy arrays ------------------------------------------------------------------------------------------------------
+// ---- arrays.cpp: NumPy arrays
+// ------------------------------------------------------------------------------------------------------
 
 // Whether `o` is a NumPy array, and whether it is one of real numbers.
 bool is_ndarray(PyObject* o);
@@ -51,8 +55,8 @@ struct Data {
   ~Data() { Py_XDECREF(array); }
 };
 
-// Reads a number, an array, or what NumPy makes one of: lists, tuples, anything with __array__. False with a TypeError naming `what` for
-// everything else, arrays of other things than real numbers included.
+// Reads a number, an array, or what NumPy makes one of: lists, tuples, anything with __array__. False with a TypeError
+// naming `what` for everything else, arrays of other things than real numbers included.
 bool read_data(PyObject* o, const char* what, Data* out);
 
 // The array's numbers, as float64, in a buffer of their own, and its shape. Null with an error set.
@@ -71,7 +75,8 @@ int assign_grad(Node* node, PyObject* value);
 // A shape as a tuple, new reference; a draft's operands' shapes in words, for errors.
 PyObject* shape_tuple(const Shape& shape);
 
-// ---- array_values.cpp: nodes --------------------------------------------------------------------------------------------------------
+// ---- array_values.cpp: nodes
+// --------------------------------------------------------------------------------------------------------
 
 // A leaf that holds the array; null with an error set.
 Node* make_array_leaf(PyObject* array, Flags flags);
@@ -94,7 +99,8 @@ PyObject* record_lanes_constant(Op op, Node* a, Number number, bool reversed, Py
 PyObject* record_lanes_power(Node* a, Number exponent, PyTypeObject* type);
 PyObject* record_lanes_unary(Op op, Node* a, PyTypeObject* type);
 
-// An operator with an operand that is no number: if it is an array, the operator with that array as a Value, else NotImplemented.
+// An operator with an operand that is no number: if it is an array, the operator with that array as a Value, else
+// NotImplemented.
 PyObject* with_array(PyObject* l, PyObject* r, binaryfunc operation);
 
 // Comparisons where a side is an array: a NumPy array of truth values. NotImplemented where no side is.
@@ -103,14 +109,16 @@ PyObject* compare_arrays(PyObject* l, PyObject* r, int operation);
 // bool(v), float(v) and int(v) where v holds an array: of one lane only. -1 and null with an error set.
 bool only_lane(Node* node, const char* what, PyObject* error, double* lane);
 
-// ---- array_methods.cpp, array_index.cpp, array_ufunc.cpp ----------------------------------------------------------------------------
+// ---- array_methods.cpp, array_index.cpp, array_ufunc.cpp
+// ----------------------------------------------------------------------------
 
 extern PyMethodDef array_methods[];
 extern PyGetSetDef array_getset[];
 extern PyType_Slot array_slots[];  // ends with {0, nullptr}
 
-// len() and iteration are for Values that hold arrays. So that nobody takes the others for containers, a class has the slots without the
-// attributes __len__ and __iter__; Python gives a subclass no slot where there is no attribute, so it is given them here.
+// len() and iteration are for Values that hold arrays. So that nobody takes the others for containers, a class has the
+// slots without the attributes __len__ and __iter__; Python gives a subclass no slot where there is no attribute, so it
+// is given them here.
 bool hide_array_protocols(PyTypeObject* type);
 void give_array_protocols(PyTypeObject* type);
 
@@ -118,8 +126,8 @@ PyObject* value_matmul(PyObject* l, PyObject* r);
 PyObject* value_subscript(PyObject* self, PyObject* key);
 PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);
 
-// dot(a, b), where(condition, a, b), maximum(a, b), minimum(a, b), clip(x, low, high): Values, numbers and arrays. maximum and minimum are in
-// operators.cpp.
+// dot(a, b), where(condition, a, b), maximum(a, b), minimum(a, b), clip(x, low, high): Values, numbers and arrays.
+// maximum and minimum are in operators.cpp.
 PyObject* dot(PyObject* a, PyObject* b);
 PyObject* where(PyObject* condition, PyObject* a, PyObject* b);
 PyObject* maximum(PyObject* a, PyObject* b);

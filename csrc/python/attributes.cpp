@@ -1,4 +1,5 @@
-// attributes.cpp: what a Value shows of its node (data, grad, _prev, _op, ...) and the attributes that a program hangs on it.
+// attributes.cpp: what a Value shows of its node (data, grad, _prev, _op, ...) and the attributes that a program hangs
+// on it.
 #include <cstdio>
 #include <vector>
 
@@ -40,7 +41,8 @@ int refuse_delete(const char* what) {
   return -1;
 }
 
-// ---- data and grad ---------------------------------------------------------------------------------------------------------------
+// ---- data and grad
+// ---------------------------------------------------------------------------------------------------------------
 
 PyObject* get_data(PyObject* self, void*) {
   Node* n = node_of(self);
@@ -81,7 +83,8 @@ int set_grad(PyObject* self, PyObject* value, void*) {
   return 0;
 }
 
-// ---- the graph -------------------------------------------------------------------------------------------------------------------
+// ---- the graph
+// -------------------------------------------------------------------------------------------------------------------
 
 // A new reference to the operand's handle, which from now on lives as its node does, so that its id() stays its own.
 PyObject* operand_handle(Node* operand) {
@@ -106,7 +109,8 @@ PyObject* get_children(PyObject* self, void*) {
   return tuple;
 }
 
-// The same set object each time, as an attribute would be, so that a program may pop from it. A leaf has nothing to pop.
+// The same set object each time, as an attribute would be, so that a program may pop from it. A leaf has nothing to
+// pop.
 PyObject* get_prev(PyObject* self, void*) {
   PyObject* cached = stored(self, str_prev);
   if (cached || PyErr_Occurred()) return Py_XNewRef(cached);
@@ -171,7 +175,8 @@ PyObject* get_local_grads(PyObject* self, void*) {
   return tuple;
 }
 
-// ---- backward rules ----------------------------------------------------------------------------------------------------------------
+// ---- backward rules
+// ----------------------------------------------------------------------------------------------------------------
 
 PyObject* apply_native_rule(PyObject* self, PyObject*) {
   if (!apply_rule(node_of(self), &arena())) return PyErr_NoMemory();
@@ -189,7 +194,8 @@ PyObject* get_backward(PyObject* self, void*) {
 int set_backward(PyObject* self, PyObject* rule, void*) {
   ValueObject* v = as_value(self);
   if (rule && !PyCallable_Check(rule)) {
-    PyErr_Format(PyExc_TypeError, "_backward must be callable without arguments, not %.200s: %R", Py_TYPE(rule)->tp_name, rule);
+    PyErr_Format(PyExc_TypeError, "_backward must be callable without arguments, not %.200s: %R",
+                 Py_TYPE(rule)->tp_name, rule);
     return -1;
   }
   if (rule) {
@@ -204,7 +210,8 @@ int set_backward(PyObject* self, PyObject* rule, void*) {
   return 0;
 }
 
-// ---- other attributes ----------------------------------------------------------------------------------------------------------------
+// ---- other attributes
+// ----------------------------------------------------------------------------------------------------------------
 
 // data, grad, _prev, _op, label and the program's own attributes, as a dict that writes through to the value.
 PyObject* get_dict(PyObject* self, void*) {
@@ -245,15 +252,18 @@ bool init_attributes() {
   str_empty = PyUnicode_InternFromString("");
   label_list = PyList_New(0);
   label_index = PyDict_New();
-  return str_data && str_grad && str_label && str_op && str_prev && str_class && str_empty && label_list && label_index &&
-         intern_label(str_empty) == 0;
+  return str_data && str_grad && str_label && str_op && str_prev && str_class && str_empty && label_list &&
+         label_index && intern_label(str_empty) == 0;
 }
 
-int store_attribute(PyObject* self, PyObject* name, PyObject* value) { return store(self, name, value); }
+int store_attribute(PyObject* self, PyObject* name, PyObject* value) {
+  return store(self, name, value);
+}
 
 int delete_attribute(PyObject* self, PyObject* name) {
   if (stored(self, name)) return PyDict_DelItem(as_value(self)->dict, name);
-  if (!PyErr_Occurred()) PyErr_Format(PyExc_AttributeError, "this Value has no attribute '%U' of its own to delete", name);
+  if (!PyErr_Occurred())
+    PyErr_Format(PyExc_AttributeError, "this Value has no attribute '%U' of its own to delete", name);
   return -1;
 }
 
@@ -287,7 +297,9 @@ long intern_label(PyObject* given) {
   return index;
 }
 
-PyObject* label_text(std::uint32_t index) { return PyList_GET_ITEM(label_list, static_cast<Py_ssize_t>(index)); }
+PyObject* label_text(std::uint32_t index) {
+  return PyList_GET_ITEM(label_list, static_cast<Py_ssize_t>(index));
+}
 
 PyObject* op_label(Node* n) {
   Op op = n->op;
@@ -312,8 +324,8 @@ namespace {
 
 PyObject *native_data, *native_grad;  // the class's own descriptors
 
-// Whether data and grad are what they were when the module was loaded. A class's version tag changes with its attributes, so looking
-// them up once for each tag is enough.
+// Whether data and grad are what they were when the module was loaded. A class's version tag changes with its
+// attributes, so looking them up once for each tag is enough.
 bool fields_are_native(PyTypeObject* type) {
   static PyTypeObject* checked;
   static unsigned int tag;
@@ -357,7 +369,8 @@ bool remember_native_fields() {
   return native_data && native_grad;
 }
 
-// Other attributes than data and grad take the generic way; afterwards a handle that has some is pinned, and tracked if one may be part of a cycle.
+// Other attributes than data and grad take the generic way; afterwards a handle that has some is pinned, and tracked if
+// one may be part of a cycle.
 int value_setattro(PyObject* self, PyObject* name, PyObject* value) {
   if ((name == str_data || name == str_grad) && value && is_plain(self) && fields_are_native(Py_TYPE(self)))
     return name == str_data ? set_data(self, value, nullptr) : set_grad(self, value, nullptr);
@@ -381,13 +394,17 @@ PyObject* value_repr(PyObject* self) {
 }
 
 PyGetSetDef value_getset[] = {
-    {"data", get_data, set_data, "The number this node holds, int or float, or a NumPy array over its lanes; readable and writable, also in place.", nullptr},
-    {"grad", get_grad, set_grad, "d(output)/d(this), in the shape of data, summed over all calls of backward(); zero at first, writable.", nullptr},
+    {"data", get_data, set_data,
+     "The number this node holds, int or float, or a NumPy array over its lanes; readable and writable, also in place.",
+     nullptr},
+    {"grad", get_grad, set_grad,
+     "d(output)/d(this), in the shape of data, summed over all calls of backward(); zero at first, writable.", nullptr},
     {"label", get_label, set_label, "A name for drawings; '' at first.", nullptr},
     {"_prev", get_prev, set_prev, "The operands, as a set of Values.", nullptr},
     {"_children", get_children, nullptr, "The operands, as a tuple of Values in order.", nullptr},
     {"_op", get_op, set_op, "The operation that made this node: '+', '*', '**2', 'tanh', ...; '' for a leaf.", nullptr},
-    {"_local_grads", get_local_grads, nullptr, "d(this)/d(operand) for each of _children, at the present data.", nullptr},
+    {"_local_grads", get_local_grads, nullptr, "d(this)/d(operand) for each of _children, at the present data.",
+     nullptr},
     {"_backward", get_backward, set_backward,
      "The rule that backward() applies to this node: callable, and assignable for operations of one's own.", nullptr},
     {"__dict__", get_dict, set_dict, "data, grad, _prev, _op, label and all attributes assigned.", nullptr},

@@ -1,4 +1,5 @@
-// backward.cpp: the sweep as Python calls it: native where the graph is, with Python rules where a program has put some.
+// backward.cpp: the sweep as Python calls it: native where the graph is, with Python rules where a program has put
+// some.
 #include <new>
 
 #include "core/lanes.hpp"
@@ -49,7 +50,8 @@ bool read_gradient(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, P
     return false;
   }
   if (named && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "gradient")) {
-    PyErr_Format(PyExc_TypeError, "backward() got an unexpected keyword argument '%U'; it takes gradient", PyTuple_GET_ITEM(kwnames, 0));
+    PyErr_Format(PyExc_TypeError, "backward() got an unexpected keyword argument '%U'; it takes gradient",
+                 PyTuple_GET_ITEM(kwnames, 0));
     return false;
   }
   if (nargs + named) *gradient = args[0];

@@ -1,4 +1,5 @@
-// construct.cpp: making Values from Python: Value(data, children, op or local gradients, label), subclasses, and further dialects.
+// construct.cpp: making Values from Python: Value(data, children, op or local gradients, label), subclasses, and
+// further dialects.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -29,7 +30,8 @@ Flags fresh_flags(PyTypeObject* type) {
 
 namespace {
 
-// ---- arguments -------------------------------------------------------------------------------------------------------------------
+// ---- arguments
+// -------------------------------------------------------------------------------------------------------------------
 
 struct Arguments {
   PyObject* data = nullptr;  // all borrowed
@@ -43,12 +45,21 @@ struct Arguments {
 
   bool set_position(Py_ssize_t i, PyObject* value) {
     switch (i) {
-      case 0: data = value; return true;
-      case 1: children = value; return true;
-      case 2: set_third(value); return true;
-      case 3: label = value; return true;
+      case 0:
+        data = value;
+        return true;
+      case 1:
+        children = value;
+        return true;
+      case 2:
+        set_third(value);
+        return true;
+      case 3:
+        label = value;
+        return true;
     }
-    PyErr_Format(PyExc_TypeError, "Value() takes at most 4 positional arguments (data, children, op, label), %zd given", i + 1);
+    PyErr_Format(PyExc_TypeError, "Value() takes at most 4 positional arguments (data, children, op, label), %zd given",
+                 i + 1);
     return false;
   }
 
@@ -62,8 +73,9 @@ struct Arguments {
     if (!std::strcmp(text, "local_grads") || !std::strcmp(text, "_local_grads")) place = &local_grads;
     if (!std::strcmp(text, "label")) place = &label;
     if (!place) {
-      PyErr_Format(PyExc_TypeError,
-                   "Value() got an unexpected keyword argument '%U'; it takes data, children, op, local_grads and label", name);
+      PyErr_Format(
+          PyExc_TypeError,
+          "Value() got an unexpected keyword argument '%U'; it takes data, children, op, local_grads and label", name);
       return false;
     }
     if (*place) {
@@ -101,8 +113,8 @@ struct Parsed {
     kept = PySequence_Tuple(children);
     if (!kept) {
       if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(children)->tp_iter)
-        PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R", Py_TYPE(children)->tp_name,
-                     children);
+        PyErr_Format(PyExc_TypeError, "children must be an iterable of Values, not %.200s: %R",
+                     Py_TYPE(children)->tp_name, children);
       return false;
     }
     from_set = PyAnySet_Check(children);
@@ -115,8 +127,8 @@ struct Parsed {
     for (Py_ssize_t i = 0; i < count; ++i) {
       PyObject* child = PyTuple_GET_ITEM(kept, i);
       if (!is_value(child)) {
-        PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)", i,
-                     Py_TYPE(child)->tp_name, child);
+        PyErr_Format(PyExc_TypeError, "children[%zd] must be a Value, not %.200s: %R; wrap a number as Value(number)",
+                     i, Py_TYPE(child)->tp_name, child);
         return false;
       }
       operands.push_back(node_of(child));
@@ -133,8 +145,9 @@ struct Parsed {
     PyObject* sequence = PySequence_Tuple(numbers);
     if (!sequence) {
       if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(numbers)->tp_iter)
-        PyErr_Format(PyExc_TypeError, "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
-                   Py_TYPE(numbers)->tp_name, numbers);
+        PyErr_Format(PyExc_TypeError,
+                     "the third argument must be an operation's name or a tuple of local gradients, not %.200s: %R",
+                     Py_TYPE(numbers)->tp_name, numbers);
       return false;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(sequence);
@@ -152,8 +165,8 @@ struct Parsed {
   // The local gradients as numbers, or as leaves where arrays are about.
   bool settle_local_grads() {
     if (!local_data.empty() && local_data.size() != operands.size()) {
-      PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each", local_data.size(),
-                   operands.size());
+      PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each",
+                   local_data.size(), operands.size());
       return false;
     }
     for (const Data& local : local_data) {
@@ -191,7 +204,8 @@ struct Parsed {
   // Whether the node has to be of Op::array: numbers with a rule of the program's own, or none, need not.
   bool needs_array() const { return data.array || !local_arrays.empty(); }
 
-  // The node of Op::array that the arguments ask for, of the given shape. False with ValueError where local gradients do not fit.
+  // The node of Op::array that the arguments ask for, of the given shape. False with ValueError where local gradients
+  // do not fit.
   bool draft(Draft* out) {
     all = operands;
     for (const Held& local : local_arrays) all.push_back(local.get());
@@ -202,7 +216,8 @@ struct Parsed {
     out->label = label;
     out->number = data.number.value;
     if (!out->settle()) return true;
-    PyErr_SetString(PyExc_ValueError, "the shapes of the local gradients do not broadcast with those of the data and the children");
+    PyErr_SetString(PyExc_ValueError,
+                    "the shapes of the local gradients do not broadcast with those of the data and the children");
     return false;
   }
 
@@ -226,7 +241,8 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
   }
   node = parsed.operands.empty() && !parsed.label
              ? arena().make_leaf(parsed.data.number.value, flags)
-             : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, parsed.data.number.value, flags);
+             : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
+                                   parsed.data.number.value, flags);
   if (!node) PyErr_NoMemory();
   return node;
 }
@@ -234,7 +250,8 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
 // Values made from this one count on its shape.
 bool may_take_shape(const Node* node, const Shape& shape) {
   if (node->refs <= 1 || shape == shape_of(node)) return true;
-  PyErr_SetString(PyExc_ValueError, "cannot give another shape to a Value that other Values were made from. Make a new Value instead");
+  PyErr_SetString(PyExc_ValueError,
+                  "cannot give another shape to a Value that other Values were made from. Make a new Value instead");
   return false;
 }
 
@@ -281,8 +298,8 @@ bool hand_over(const Node* from, Node* to) {
   return false;
 }
 
-// Gives the handle's node these operands, and the data too if that is asked for. A node that may not have them where it stands is
-// replaced by a new one.
+// Gives the handle's node these operands, and the data too if that is asked for. A node that may not have them where it
+// stands is replaced by a new one.
 bool bind(ValueObject* self, Parsed& parsed, bool with_data) {
   Node* node = self->node;
   const bool fits = std::all_of(parsed.operands.begin(), parsed.operands.end(),
@@ -327,8 +344,9 @@ PyObject* set_label(PyObject* self, PyObject* label) {
   return self;
 }
 
-// Whether the class was made while a function ran. Such a class can become garbage, with its instances, and the collector has to see
-// that they belong together; a class at the top of a module lives on, and its instances need not be looked at.
+// Whether the class was made while a function ran. Such a class can become garbage, with its instances, and the
+// collector has to see that they belong together; a class at the top of a module lives on, and its instances need not
+// be looked at.
 bool made_in_function(PyTypeObject* type) {
   PyObject* name = reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname;
   PyObject* locals = PyUnicode_FromString("<locals>");
@@ -344,7 +362,8 @@ PyObject* construct(PyTypeObject* type, const Arguments& args) {
   if (!args.children && !args.op && !args.local_grads) {
     Data data;
     if (!read_data(args.data, "data", &data)) return nullptr;
-    if (!data.array) return set_label(show(arena().make_leaf(data.number.value, flags | data.number.flags), type, 0), args.label);
+    if (!data.array)
+      return set_label(show(arena().make_leaf(data.number.value, flags | data.number.flags), type, 0), args.label);
     Node* leaf = make_array_leaf(data.array, flags);
     return leaf ? set_label(show(leaf, type, 0), args.label) : nullptr;
   }
@@ -368,7 +387,8 @@ bool set_children(PyObject* self, PyObject* children) {
   std::vector<Node*> now;
   for_each_operand(node_of(self), [&](Node* n) { now.push_back(n); });
   const auto within = [](const std::vector<Node*>& some, const std::vector<Node*>& all) {
-    return std::all_of(some.begin(), some.end(), [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
+    return std::all_of(some.begin(), some.end(),
+                       [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
   };
   if (within(now, parsed.operands) && within(parsed.operands, now)) return true;
   return bind(as_value(self), parsed, false);
@@ -455,7 +475,7 @@ namespace {
 
 // One table of two, each ended by an empty entry, for ever.
 template <typename Entry>
-Entry* joined(const Entry* first, const Entry* second, const char* Entry::*name) {
+Entry* joined(const Entry* first, const Entry* second, const char* Entry::* name) {
   static std::vector<Entry> all;
   for (const Entry* table : {first, second})
     for (; table->*name; ++table) all.push_back(*table);
@@ -467,8 +487,8 @@ Entry* joined(const Entry* first, const Entry* second, const char* Entry::*name)
 
 PyObject* make_dialect(const char* name, bool float_grad) {
   if (dialect_count == kMaxDialects || std::strlen(name) >= sizeof dialect_names[0]) {
-    PyErr_Format(PyExc_ValueError, "cannot make dialect '%s': at most %d dialects, with names under %zu characters", name,
-                 kMaxDialects, sizeof dialect_names[0]);
+    PyErr_Format(PyExc_ValueError, "cannot make dialect '%s': at most %d dialects, with names under %zu characters",
+                 name, kMaxDialects, sizeof dialect_names[0]);
     return nullptr;
   }
   char* own_name = dialect_names[dialect_count];
@@ -488,13 +508,14 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       {Py_tp_setattro, reinterpret_cast<void*>(value_setattro)},
       {Py_tp_repr, reinterpret_cast<void*>(value_repr)},
       {Py_tp_members, members},
-      {Py_tp_doc, const_cast<char*>("Value(data, children=(), op='', label='', **names)\n--\n\n"
-                                    "One number in a computation, or an array of numbers, and how it came about.\n\n"
-                                    "data: a number, or an array of real numbers with at least one axis, which is copied as\n"
-                                    "float64. children: the Values it was computed from. op: the operation's name, or a\n"
-                                    "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
-                                    "called _children, _op and local_grads.\n"
-                                    "TypeError where an argument is of another kind.")},
+      {Py_tp_doc, const_cast<char*>(
+                      "Value(data, children=(), op='', label='', **names)\n--\n\n"
+                      "One number in a computation, or an array of numbers, and how it came about.\n\n"
+                      "data: a number, or an array of real numbers with at least one axis, which is copied as\n"
+                      "float64. children: the Values it was computed from. op: the operation's name, or a\n"
+                      "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
+                      "called _children, _op and local_grads.\n"
+                      "TypeError where an argument is of another kind.")},
   };
   if (dialect_count == 0) {
     slots.push_back({Py_tp_getset, joined(value_getset, array_getset, &PyGetSetDef::name)});
@@ -503,12 +524,14 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       for (; table->slot; ++table) slots.push_back(*table);
   }
   slots.push_back({0, nullptr});
-  PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots.data()};
+  PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                      slots.data()};
   auto* type = reinterpret_cast<PyTypeObject*>(
       PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
   if (!type || (dialect_count == 0 && !hide_array_protocols(type))) return nullptr;
   type->tp_vectorcall = value_vectorcall;
-  // Plain instances own no reference to their type, which so must never look unused, whatever a program does with __class__.
+  // Plain instances own no reference to their type, which so must never look unused, whatever a program does with
+  // __class__.
   Py_SET_REFCNT(reinterpret_cast<PyObject*>(type), Py_REFCNT(reinterpret_cast<PyObject*>(type)) + (1 << 28));
   dialect_float_grad[dialect_count] = float_grad;
   dialect_types[dialect_count++] = type;

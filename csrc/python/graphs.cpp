@@ -1,5 +1,5 @@
-// graphs.cpp: export and import of graphs. The flat form names operations by name, so that it can outlive this version's op codes, and
-// is checked in full before a node is made of it: a damaged one gives ValueError.
+// graphs.cpp: export and import of graphs. The flat form names operations by name, so that it can outlive this
+// version's op codes, and is checked in full before a node is made of it: a damaged one gives ValueError.
 #include "python/graphs.hpp"
 
 #include <algorithm>
@@ -99,7 +99,8 @@ py::object steal(PyObject* o) {
   return py::reinterpret_steal<py::object>(o);
 }
 
-// ---- export ----------------------------------------------------------------------------------------------------------------------
+// ---- export
+// ----------------------------------------------------------------------------------------------------------------------
 
 // The operands, and of a custom array node the local gradients, which are nodes too.
 template <typename Each>
@@ -110,7 +111,8 @@ void for_each_held(Node* n, Each each) {
 }
 
 void require_value(py::handle value, const char* function) {
-  if (!is_value(value.ptr())) throw py::type_error(std::string(function) + "() takes a Value, not " + Py_TYPE(value.ptr())->tp_name);
+  if (!is_value(value.ptr()))
+    throw py::type_error(std::string(function) + "() takes a Value, not " + Py_TYPE(value.ptr())->tp_name);
 }
 
 bool is_member(Node* n) {
@@ -119,10 +121,13 @@ bool is_member(Node* n) {
 }
 
 // A leaf that a variable holds is written as a Value of its own; others are constants of the graph.
-bool is_variable(const Node* n) { return is_leaf(n) && n->handle; }
+bool is_variable(const Node* n) {
+  return is_leaf(n) && n->handle;
+}
 
-// Sets owner._nodes to the nodes below root in an order in which operands come first, but for variables and for nodes of graphs
-// already exported. All in one go: another thread that looks for a node finds either nothing or an owner that is complete.
+// Sets owner._nodes to the nodes below root in an order in which operands come first, but for variables and for nodes
+// of graphs already exported. All in one go: another thread that looks for a node finds either nothing or an owner that
+// is complete.
 void list_nodes(py::handle root, py::object owner) {
   require_value(root, "list_nodes");
   const std::vector<Node*> newest_first = collect(node_of(root.ptr()), false);
@@ -193,9 +198,9 @@ py::tuple export_nodes(const NodeList& list) {
   }
   py::list names;
   for (int op = 0; op < static_cast<int>(Op::count); ++op) names.append(info(static_cast<Op>(op)).name);
-  py::tuple arrays = py::make_tuple(1, py::tuple(names), py::tuple(types), as_bytes(codes), as_bytes(dialects), as_bytes(data),
-                                    as_bytes(grad), as_bytes(flags), as_bytes(operands), as_bytes(counts), as_bytes(numbers),
-                                    py::tuple(labels), py::tuple(array_nodes));
+  py::tuple arrays = py::make_tuple(1, py::tuple(names), py::tuple(types), as_bytes(codes), as_bytes(dialects),
+                                    as_bytes(data), as_bytes(grad), as_bytes(flags), as_bytes(operands),
+                                    as_bytes(counts), as_bytes(numbers), py::tuple(labels), py::tuple(array_nodes));
   return py::make_tuple(arrays, py::tuple(externals), py::tuple(heavy));
 }
 
@@ -209,7 +214,8 @@ py::object find_exported(py::handle value) {
   return py::make_tuple(owner, found->second.index);
 }
 
-// ---- import ----------------------------------------------------------------------------------------------------------------------
+// ---- import
+// ----------------------------------------------------------------------------------------------------------------------
 
 // Hands out the items of an array one by one and refuses to run past its end.
 template <typename T>
@@ -257,7 +263,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     throw py::value_error("this graph was saved in a form that this version of tapegrad does not read");
   }
   for (int i : {1, 2, 11, 12})
-    if (!PyTuple_Check(arrays[static_cast<std::size_t>(i)].ptr())) throw py::value_error("damaged graph: a table is missing");
+    if (!PyTuple_Check(arrays[static_cast<std::size_t>(i)].ptr()))
+      throw py::value_error("damaged graph: a table is missing");
   for (py::handle name : arrays[1])
     if (!PyUnicode_Check(name.ptr())) throw py::value_error("damaged graph: an operation has no name");
   const std::vector<Op> ops = read_ops(arrays[1]);
@@ -280,7 +287,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     const std::int64_t i = operands.next();
     const auto count = static_cast<std::int64_t>(i >= 0 ? list->size() : externals.size());
     if ((i >= 0 ? i : -1 - i) >= count) throw py::value_error("damaged graph: an operand is out of range");
-    Node* n = i >= 0 ? (*list)[static_cast<std::size_t>(i)] : node_of(externals[static_cast<std::size_t>(-1 - i)].ptr());
+    Node* n =
+        i >= 0 ? (*list)[static_cast<std::size_t>(i)] : node_of(externals[static_cast<std::size_t>(-1 - i)].ptr());
     tracking_unsettled |= (n->flags & kTracked) != 0;
     return n;
   };
@@ -310,8 +318,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
       for (std::uint32_t k = 0; has_local_grads && k < count; ++k) local_grads.push_back(numbers.next());
       const long label = intern_label(labels[next_label++].ptr());
       if (label < 0) throw py::error_already_set();
-      n = arena().make_custom(own.data(), count, has_local_grads ? local_grads.data() : nullptr, static_cast<std::uint32_t>(label),
-                              value, base);
+      n = arena().make_custom(own.data(), count, has_local_grads ? local_grads.data() : nullptr,
+                              static_cast<std::uint32_t>(label), value, base);
     } else {
       Node* a = operand();
       if (kArity[static_cast<int>(op)] == 2)
@@ -325,7 +333,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     n->grad = grad.next();
     list->add(n);
   }
-  if (next_array != array_nodes.size() || operands.left() || counts.left() || numbers.left() || data.left() || grad.left() || flags.left())
+  if (next_array != array_nodes.size() || operands.left() || counts.left() || numbers.left() || data.left() ||
+      grad.left() || flags.left())
     throw py::value_error("damaged graph: an array is too long");
   return list;
 }
@@ -342,7 +351,8 @@ std::unique_ptr<NodeList> clone(py::handle value) {
     copy = clone_array(n, base);
   else if (n->op == Op::custom)
     copy = arena().make_custom(n->operands->nodes(), n->operands->count,
-                               n->operands->has_local_grads ? n->operands->local_grads() : nullptr, n->operands->label, n->data, base);
+                               n->operands->has_local_grads ? n->operands->local_grads() : nullptr, n->operands->label,
+                               n->data, base);
   else if (n->op == Op::powc)
     copy = arena().make_powc(n->a, n->exponent, n->data, base);
   else if (kArity[static_cast<int>(n->op)] == 2)
@@ -373,14 +383,20 @@ py::object assigned_rule(py::handle value) {
 void register_graphs(py::module_& m) {
   py::class_<NodeList>(m, "NodeList", "Nodes of an exported or imported graph, kept alive together.")
       .def("__len__", &NodeList::size)
-      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"), "Makes a fresh Value the handle of the node at index.");
+      .def("adopt", &NodeList::adopt, py::arg("value"), py::arg("index"),
+           "Makes a fresh Value the handle of the node at index.");
   m.def("list_nodes", &list_nodes, py::arg("root"), py::arg("owner"),
-        "Sets owner._nodes to the NodeList of the graph below root, operands first, and lets find_exported() give the owner.");
-  m.def("export_nodes", &export_nodes, py::arg("nodes"), "(arrays, external Values, Values with attributes) of the nodes as they are now.");
+        "Sets owner._nodes to the NodeList of the graph below root, operands first, and lets find_exported() give the "
+        "owner.");
+  m.def("export_nodes", &export_nodes, py::arg("nodes"),
+        "(arrays, external Values, Values with attributes) of the nodes as they are now.");
   m.def("find_exported", &find_exported, py::arg("value"), "(owner, index) of a node being exported, or None.");
-  m.def("import_graph", &import_graph, py::arg("arrays"), py::arg("externals"), "Builds the nodes of an exported graph.");
-  m.def("clone", &clone, py::arg("value"), "A node with the same data, grad, operation and operands, alone in a NodeList.");
-  m.def("hold_array", &hold_array, py::arg("value"), py::arg("data"), "Makes a fresh Value a leaf that holds the array.");
+  m.def("import_graph", &import_graph, py::arg("arrays"), py::arg("externals"),
+        "Builds the nodes of an exported graph.");
+  m.def("clone", &clone, py::arg("value"),
+        "A node with the same data, grad, operation and operands, alone in a NodeList.");
+  m.def("hold_array", &hold_array, py::arg("value"), py::arg("data"),
+        "Makes a fresh Value a leaf that holds the array.");
   m.def("native_op", &native_op, py::arg("value"), "The label of the operation that made the node.");
   m.def("assigned_rule", &assigned_rule, py::arg("value"), "The _backward that the program assigned, or None.");
 }

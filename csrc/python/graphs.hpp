@@ -28,12 +28,14 @@ std::vector<T> from_bytes(pybind11::handle h) {
   return v;
 }
 
-// ---- array_graphs.cpp ----------------------------------------------------------------------------------------------------------------
+// ---- array_graphs.cpp
+// ----------------------------------------------------------------------------------------------------------------
 
 // What an array node has besides its operands and its number, as a tuple.
 pybind11::tuple describe(const Array& array);
 
-// The node that describe() told of, over the operands that next() gives one by one. Throws value_error for anything damaged.
+// The node that describe() told of, over the operands that next() gives one by one. Throws value_error for anything
+// damaged.
 Node* restore_array(pybind11::handle saved, double value, Flags flags, const std::function<Node*()>& next);
 
 // A node over the same operands with the same lanes; null without memory.

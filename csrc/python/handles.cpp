@@ -30,14 +30,14 @@ void dealloc_heavy(PyObject* o) {
   ValueObject* self = as_value(o);
   Node* node = self->node;
   if (self->weakrefs && node->refs > 1 && is_plain(o) && !(node->flags & kPinned)) {
-    // Somebody watches this handle by weak reference and the graph still needs the node: the object stays, as pure Python's would.
+    // Somebody watches this handle by weak reference and the graph still needs the node: the object stays, as pure
+    // Python's would.
     node->flags |= kPinned;
     Py_SET_REFCNT(o, static_cast<Py_ssize_t>(node->refs) - 1);
     return;
   }
   PyObject_GC_UnTrack(o);
-  Py_TRASHCAN_BEGIN(o, value_dealloc)
-  if (self->weakrefs) PyObject_ClearWeakRefs(o);
+  Py_TRASHCAN_BEGIN(o, value_dealloc) if (self->weakrefs) PyObject_ClearWeakRefs(o);
   self->node = nullptr;
   node->handle = nullptr;
   node->flags &= static_cast<Flags>(~(kPinned | kTracked | kHasRule));

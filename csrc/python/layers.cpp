@@ -1,5 +1,5 @@
-// layers.cpp: neurons and layers in one call: the nodes that sum((w*x for w, x in zip(weights, inputs)), bias) makes, in that order; over
-// arrays one node for the whole sum.
+// layers.cpp: neurons and layers in one call: the nodes that sum((w*x for w, x in zip(weights, inputs)), bias) makes,
+// in that order; over arrays one node for the whole sum.
 #include "python/layers.hpp"
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace tapegrad::python {
 
 namespace {
 
-// An input: a Value (borrowed), a number that becomes a leaf wherever it is used, or with kArray in its flags an array in the tuple that
-// the inputs come from, which becomes one leaf.
+// An input: a Value (borrowed), a number that becomes a leaf wherever it is used, or with kArray in its flags an array
+// in the tuple that the inputs come from, which becomes one leaf.
 struct Input {
   PyObject* value;
   Number number;
@@ -36,7 +36,8 @@ struct Plan {
 // Outcome of one step that can fail (error set) or find that it must be left to Python (no error).
 enum class Outcome { done, leave, failed };
 
-// Plain Values whose operators are the native ones, and that need no handles for the nodes in between; with an array or with a number.
+// Plain Values whose operators are the native ones, and that need no handles for the nodes in between; with an array or
+// with a number.
 bool is_simple(PyObject* o, Flags array = 0) {
   if (!is_plain(o) || (node_of(o)->flags & (kTracked | kArray)) != array) return false;
   const PyNumberMethods* slots = Py_TYPE(o)->tp_as_number;
@@ -48,7 +49,8 @@ Outcome read_inputs(PyObject* x, Plan* plan) {
   PyObject* items = plan->kept = PySequence_Tuple(x);
   if (!items) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(x)->tp_iter)
-      PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R", Py_TYPE(x)->tp_name, x);
+      PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R",
+                   Py_TYPE(x)->tp_name, x);
     return Outcome::failed;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(items);
@@ -145,8 +147,8 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   return *out ? Outcome::done : Outcome::failed;
 }
 
-// The same where an input is an array: one node for b + w0*x0 + w1*x1 + ..., and one for the activation. Left to Python, and to
-// broadcasting, where the weights are arrays too or the inputs differ in shape.
+// The same where an input is an array: one node for b + w0*x0 + w1*x1 + ..., and one for the activation. Left to
+// Python, and to broadcasting, where the weights are arrays too or the inputs differ in shape.
 Outcome make_array_neuron(PyObject* weights, Plan* plan, PyObject* bias, Op act, PyObject** out) {
   PyObject* items = PySequence_Fast(weights, "the weights of a neuron must be a sequence of Values");
   if (!items) return Outcome::failed;
@@ -209,7 +211,8 @@ bool read_activation(PyObject* name, PyObject* sample, Op* act) {
   if (!text) return false;
   *act = find_unary(text);
   if (*act == Op::free) {
-    PyErr_Format(PyExc_ValueError, "unknown activation %R; give the name of a Value method such as 'tanh' or 'relu', or ''", name);
+    PyErr_Format(PyExc_ValueError,
+                 "unknown activation %R; give the name of a Value method such as 'tanh' or 'relu', or ''", name);
     return false;
   }
   PyObject* method = PyObject_GetAttr(reinterpret_cast<PyObject*>(Py_TYPE(sample)), name);
@@ -228,7 +231,8 @@ Outcome make_row(Plan* plan, PyObject* weights, PyObject* bias, PyObject* activa
   }
   if (plan->act == Op::free) return Outcome::leave;
   const Op act = active ? plan->act : Op::leaf;
-  return plan->arrays ? make_array_neuron(weights, plan, bias, act, out) : make_neuron(weights, plan->inputs, bias, act, out);
+  return plan->arrays ? make_array_neuron(weights, plan, bias, act, out)
+                      : make_neuron(weights, plan->inputs, bias, act, out);
 }
 
 // The result of an outcome: `value` (stolen), None for what is left to Python, null for an error.
@@ -290,7 +294,8 @@ PyObject* layer(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
     PyObject* one = PyTuple_GET_ITEM(neurons, i);
     PyObject* out = nullptr;
-    outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out) : Outcome::leave;
+    outcome = reinterpret_cast<PyObject*>(Py_TYPE(one)) == cls ? neuron_row(&plan, one, activation, flag, &out)
+                                                               : Outcome::leave;
     if (outcome == Outcome::done) PyList_SET_ITEM(outs, i, out);
   }
   Py_DECREF(neurons);

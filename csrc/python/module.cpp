@@ -13,8 +13,12 @@ namespace tapegrad::python {
 
 namespace {
 
-void retain(void* handle) { Py_INCREF(static_cast<PyObject*>(handle)); }
-void release(void* handle) { Py_DECREF(static_cast<PyObject*>(handle)); }
+void retain(void* handle) {
+  Py_INCREF(static_cast<PyObject*>(handle));
+}
+void release(void* handle) {
+  Py_DECREF(static_cast<PyObject*>(handle));
+}
 
 // A new reference from the C API, or its exception.
 py::object steal(PyObject* o) {
@@ -25,11 +29,15 @@ py::object steal(PyObject* o) {
 // Called once a layer and step: without pybind11's argument matching.
 PyMethodDef fast_functions[] = {
     {"neuron", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(neuron)), METH_FASTCALL,
-     "neuron($module, w, x, b, act, /)\n--\n\nact(b + w[0]*x[0] + ...) as one Value, with the nodes that Python's sum() makes.\n\n"
-     "None where that has to be done in Python because operators or the activation were replaced. act: a function's name, or ''."},
+     "neuron($module, w, x, b, act, /)\n--\n\nact(b + w[0]*x[0] + ...) as one Value, with the nodes that Python's "
+     "sum() makes.\n\n"
+     "None where that has to be done in Python because operators or the activation were replaced. act: a function's "
+     "name, or ''."},
     {"layer", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(layer)), METH_FASTCALL,
-     "layer($module, neurons, x, cls, act, flag, /)\n--\n\nneuron() for each of the neurons, by their attributes w and b, as a list.\n\n"
-     "None if it has to be done in Python, or a neuron is not exactly a cls. flag: None, or the name of the attribute that switches\n"
+     "layer($module, neurons, x, cls, act, flag, /)\n--\n\nneuron() for each of the neurons, by their attributes w and "
+     "b, as a list.\n\n"
+     "None if it has to be done in Python, or a neuron is not exactly a cls. flag: None, or the name of the attribute "
+     "that switches\n"
      "the activation on."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -46,31 +54,46 @@ PYBIND11_MODULE(_core, m) {
   if (!remember_native_methods() || !remember_native_fields()) throw py::error_already_set();
   m.attr("Value") = value;
 
-  m.def("make_dialect", [](const std::string& name, bool float_grad) { return steal(make_dialect(name.c_str(), float_grad)); },
-        py::arg("name"), py::kw_only(), py::arg("float_grad") = true,
-        "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are of its own\n"
-        "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
+  m.def(
+      "make_dialect",
+      [](const std::string& name, bool float_grad) { return steal(make_dialect(name.c_str(), float_grad)); },
+      py::arg("name"), py::kw_only(), py::arg("float_grad") = true,
+      "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are "
+      "of its own\n"
+      "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
   if (PyModule_AddFunctions(m.ptr(), fast_functions) < 0) throw py::error_already_set();
-  m.def("live_nodes", [] { return arena().live_nodes(); },
-        "Nodes alive in this process: exactly those that a living Value needs.");
+  m.def(
+      "live_nodes", [] { return arena().live_nodes(); },
+      "Nodes alive in this process: exactly those that a living Value needs.");
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
 
-  m.def("array_bytes", [] { return buffer_bytes(); }, "Bytes in the lanes and gradients of array Values and of views of them.");
-  m.def("dot", [](py::object a, py::object b) { return steal(dot(a.ptr(), b.ptr())); }, py::arg("a"), py::arg("b"), py::pos_only(),
-        "The product of vectors and matrices, which may be Values or arrays; with a number, the product lane by lane.");
-  m.def("where", [](py::object c, py::object a, py::object b) { return steal(where(c.ptr(), a.ptr(), b.ptr())); },
-        py::arg("condition"), py::arg("a"), py::arg("b"), py::pos_only(),
-        "a where the condition is true, else b: lane by lane, with broadcasting. Each may be a Value, a number or an array; the\n"
-        "gradient goes to what was taken, none to the condition. ValueError where shapes do not broadcast.");
-  m.def("maximum", [](py::object a, py::object b) { return steal(maximum(a.ptr(), b.ptr())); },
-        py::arg("a"), py::arg("b"), py::pos_only(),
-        "The larger of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the gradient.");
-  m.def("minimum", [](py::object a, py::object b) { return steal(minimum(a.ptr(), b.ptr())); },
-        py::arg("a"), py::arg("b"), py::pos_only(),
-        "The smaller of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the gradient.");
-  m.def("clip", [](py::object x, py::object low, py::object high) { return steal(clip(x.ptr(), low.ptr(), high.ptr())); },
-        py::arg("x"), py::arg("low"), py::arg("high"), py::pos_only(),
-        "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
+  m.def(
+      "array_bytes", [] { return buffer_bytes(); },
+      "Bytes in the lanes and gradients of array Values and of views of them.");
+  m.def(
+      "dot", [](py::object a, py::object b) { return steal(dot(a.ptr(), b.ptr())); }, py::arg("a"), py::arg("b"),
+      py::pos_only(),
+      "The product of vectors and matrices, which may be Values or arrays; with a number, the product lane by lane.");
+  m.def(
+      "where", [](py::object c, py::object a, py::object b) { return steal(where(c.ptr(), a.ptr(), b.ptr())); },
+      py::arg("condition"), py::arg("a"), py::arg("b"), py::pos_only(),
+      "a where the condition is true, else b: lane by lane, with broadcasting. Each may be a Value, a number or an "
+      "array; the\n"
+      "gradient goes to what was taken, none to the condition. ValueError where shapes do not broadcast.");
+  m.def(
+      "maximum", [](py::object a, py::object b) { return steal(maximum(a.ptr(), b.ptr())); }, py::arg("a"),
+      py::arg("b"), py::pos_only(),
+      "The larger of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the "
+      "gradient.");
+  m.def(
+      "minimum", [](py::object a, py::object b) { return steal(minimum(a.ptr(), b.ptr())); }, py::arg("a"),
+      py::arg("b"), py::pos_only(),
+      "The smaller of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the "
+      "gradient.");
+  m.def(
+      "clip", [](py::object x, py::object low, py::object high) { return steal(clip(x.ptr(), low.ptr(), high.ptr())); },
+      py::arg("x"), py::arg("low"), py::arg("high"), py::pos_only(),
+      "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
 
   register_graphs(m);
 

@@ -53,7 +53,8 @@ int read_number(PyObject* o, Number* out) {
   PyTypeObject* type = Py_TYPE(o);
   PyNumberMethods* methods = type->tp_as_number;
   if (!methods || !(methods->nb_index || methods->nb_float) || PyComplex_Check(o)) return 0;
-  if (std::strncmp(type->tp_name, "numpy.c", 7) == 0 || is_container(o)) return 0;  // numpy.complex64, numpy.clongdouble
+  if (std::strncmp(type->tp_name, "numpy.c", 7) == 0 || is_container(o))
+    return 0;  // numpy.complex64, numpy.clongdouble
   if (methods->nb_index) {
     PyObject* whole = PyNumber_Index(o);
     if (whole) {
@@ -95,11 +96,12 @@ PyObject* raise_power(Status status, double x, double y) {
   if (base && exponent) {
     switch (status) {
       case Status::zero_power:
-        PyErr_Format(PyExc_ZeroDivisionError, "0.0 cannot be raised to a negative power (division by zero): %R ** %R", base,
-                     exponent);
+        PyErr_Format(PyExc_ZeroDivisionError, "0.0 cannot be raised to a negative power (division by zero): %R ** %R",
+                     base, exponent);
         break;
       case Status::range:
-        PyErr_Format(PyExc_OverflowError, "Numerical result out of range: %R ** %R is too large for a float", base, exponent);
+        PyErr_Format(PyExc_OverflowError, "Numerical result out of range: %R ** %R is too large for a float", base,
+                     exponent);
         break;
       default:
         PyErr_Format(PyExc_ValueError, "math domain error: %R ** %R is not a real number", base, exponent);

@@ -10,8 +10,8 @@ struct Number {
   Flags flags;  // kDataInt for a whole number that Python would show as an int
 };
 
-// Reads a Python number: int, float, a NumPy scalar, anything with __index__ or __float__. 1: done; 0: not a number (nothing set);
-// -1: error set. Containers, Values that hold arrays among them, are not numbers, even if they convert.
+// Reads a Python number: int, float, a NumPy scalar, anything with __index__ or __float__. 1: done; 0: not a number
+// (nothing set); -1: error set. Containers, Values that hold arrays among them, are not numbers, even if they convert.
 int read_number(PyObject* o, Number* out);
 
 // The same for the two commonest kinds alone, exactly int and exactly float: false for all others, nothing set.

@@ -1,7 +1,9 @@
-// operators.cpp: the number protocol and the functions of `Value`: each makes the nodes that micrograd's Python code makes.
+// operators.cpp: the number protocol and the functions of `Value`: each makes the nodes that micrograd's Python code
+// makes.
 //
-// micrograd writes some operators in terms of others, and programs replace those others. Such an operator takes its native path only
-// while the slots it is written with are the native ones, and goes through Python's protocol otherwise.
+// micrograd writes some operators in terms of others, and programs replace those others. Such an operator takes its
+// native path only while the slots it is written with are the native ones, and goes through Python's protocol
+// otherwise.
 #include <cmath>
 
 #include "python/arrays.hpp"
@@ -15,9 +17,12 @@ PyObject* value_negative(PyObject* self);
 
 namespace {
 
-PyObject* not_implemented() { Py_RETURN_NOTIMPLEMENTED; }
+PyObject* not_implemented() {
+  Py_RETURN_NOTIMPLEMENTED;
+}
 
-// ---- recording -----------------------------------------------------------------------------------------------------------------
+// ---- recording
+// -----------------------------------------------------------------------------------------------------------------
 
 template <Op op>
 inline PyObject* record_binary(Node* a, Node* b, PyTypeObject* type) {
@@ -94,13 +99,16 @@ inline PyObject* record_unary(Node* a, PyTypeObject* type) {
   return show(arena().make_unary(op, a, z, flags), type, a->flags);
 }
 
-inline PyNumberMethods* slots(PyObject* o) { return Py_TYPE(o)->tp_as_number; }
+inline PyNumberMethods* slots(PyObject* o) {
+  return Py_TYPE(o)->tp_as_number;
+}
 
-// ---- add, multiply ---------------------------------------------------------------------------------------------------------------
+// ---- add, multiply
+// ---------------------------------------------------------------------------------------------------------------
 
 // Everything but a plain Value with another, or with a Python int or float, on its right.
 template <Op op>
-PyObject* commutative_slow(PyObject* l, PyObject* r, binaryfunc native, binaryfunc PyNumberMethods::*slot,
+PyObject* commutative_slow(PyObject* l, PyObject* r, binaryfunc native, binaryfunc PyNumberMethods::* slot,
                            PyObject* (*generic)(PyObject*, PyObject*)) {
   Number number;
   if (is_value(l)) {
@@ -138,16 +146,27 @@ PyObject* value_multiply(PyObject* l, PyObject* r) {
   return commutative_slow<Op::mul>(l, r, value_multiply, &PyNumberMethods::nb_multiply, PyNumber_Multiply);
 }
 
-// ---- composite operators: -a is a * -1, a - b is a + (-b), a / b is a * b**-1 -------------------------------------------------------
+// ---- composite operators: -a is a * -1, a - b is a + (-b), a / b is a * b**-1
+// -------------------------------------------------------
 
 namespace {
 
-bool native_add(PyObject* o) { return slots(o)->nb_add == value_add; }
-bool native_multiply(PyObject* o) { return slots(o)->nb_multiply == value_multiply; }
-bool native_negative(PyObject* o) { return slots(o)->nb_negative == value_negative && native_multiply(o); }
-bool native_power(PyObject* o) { return slots(o)->nb_power == value_power; }
+bool native_add(PyObject* o) {
+  return slots(o)->nb_add == value_add;
+}
+bool native_multiply(PyObject* o) {
+  return slots(o)->nb_multiply == value_multiply;
+}
+bool native_negative(PyObject* o) {
+  return slots(o)->nb_negative == value_negative && native_multiply(o);
+}
+bool native_power(PyObject* o) {
+  return slots(o)->nb_power == value_power;
+}
 // Tracked operands need handles for the nodes in between, which the protocol makes.
-bool untracked(PyObject* o) { return !(node_of(o)->flags & kTracked); }
+bool untracked(PyObject* o) {
+  return !(node_of(o)->flags & kTracked);
+}
 
 // The node of `a * -1`, without a handle; null when there is no memory (no error set).
 Node* make_negative(Node* a) {
@@ -270,11 +289,17 @@ PyObject* value_divide(PyObject* l, PyObject* r) {
   return compose(l, reciprocal(r), PyNumber_Multiply);
 }
 
-PyObject* power_of(PyObject* l, PyObject* r) { return value_power(l, r, Py_None); }
+PyObject* power_of(PyObject* l, PyObject* r) {
+  return value_power(l, r, Py_None);
+}
 
-PyObject* value_positive(PyObject* self) { return Py_NewRef(self); }
+PyObject* value_positive(PyObject* self) {
+  return Py_NewRef(self);
+}
 
-PyObject* value_absolute(PyObject* self) { return record_unary<Op::abs>(node_of(self), result_type(self)); }
+PyObject* value_absolute(PyObject* self) {
+  return record_unary<Op::abs>(node_of(self), result_type(self));
+}
 
 // The number a Value stands for where Python wants one; an array of one lane will do.
 bool one_number(PyObject* self, const char* what, PyObject* error, double* number) {
@@ -339,26 +364,34 @@ PyObject* value_format(PyObject* self, PyObject* spec) {
 PyObject* graph_function(const char* name, PyObject* self, PyObject* argument) {
   PyObject* module = PyImport_ImportModule("tapegrad._graphs");
   if (!module) return nullptr;
-  PyObject* out = argument ? PyObject_CallMethod(module, name, "OO", self, argument) : PyObject_CallMethod(module, name, "O", self);
+  PyObject* out =
+      argument ? PyObject_CallMethod(module, name, "OO", self, argument) : PyObject_CallMethod(module, name, "O", self);
   Py_DECREF(module);
   return out;
 }
-PyObject* value_reduce(PyObject* self, PyObject*) { return graph_function("reduce_value", self, nullptr); }
-PyObject* value_setstate(PyObject* self, PyObject* state) { return graph_function("restore_value", self, state); }
-PyObject* value_copy(PyObject* self, PyObject*) { return graph_function("copy_value", self, nullptr); }
+PyObject* value_reduce(PyObject* self, PyObject*) {
+  return graph_function("reduce_value", self, nullptr);
+}
+PyObject* value_setstate(PyObject* self, PyObject* state) {
+  return graph_function("restore_value", self, state);
+}
+PyObject* value_copy(PyObject* self, PyObject*) {
+  return graph_function("copy_value", self, nullptr);
+}
 
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 
 }  // namespace
 
 PyMethodDef value_methods[] = {
-#define TAPEGRAD_UNARY(id, label, ...)                             \
-  {#id, value_function<Op::id>, METH_NOARGS,                       \
+#define TAPEGRAD_UNARY(id, label, ...)       \
+  {#id, value_function<Op::id>, METH_NOARGS, \
    #id "($self, /)\n--\n\n" #id " of the value; makes one node, labelled '" label "'."},
 #include "core/ops.def"
     {"backward", TAPEGRAD_FASTCALL(value_backward), METH_FASTCALL | METH_KEYWORDS,
      "backward($self, /, gradient=None)\n--\n\n"
-     "Reverse sweep from this node: sets its grad to 1 (each lane's, where it holds an array), or to the gradient given, and adds\n"
+     "Reverse sweep from this node: sets its grad to 1 (each lane's, where it holds an array), or to the gradient "
+     "given, and adds\n"
      "d(self)/d(node) times that into the grad of every node it was made from.\n\n"
      "Nothing is zeroed first; operands are read as they are now."},
     {"__format__", value_format, METH_O, "Formats the data: f'{v:.4f}'."},
@@ -381,14 +414,16 @@ PyObject* native_methods[static_cast<int>(Op::count)];
 
 bool remember_native_methods() {
   bool fine = true;
-#define TAPEGRAD_UNARY(id, ...)                                                                                          \
-  native_methods[static_cast<int>(Op::id)] = PyObject_GetAttrString(reinterpret_cast<PyObject*>(value_type()), #id);     \
+#define TAPEGRAD_UNARY(id, ...)                                                                                      \
+  native_methods[static_cast<int>(Op::id)] = PyObject_GetAttrString(reinterpret_cast<PyObject*>(value_type()), #id); \
   fine = fine && native_methods[static_cast<int>(Op::id)];
 #include "core/ops.def"
   return fine;
 }
 
-PyObject* native_method(Op op) { return native_methods[static_cast<int>(op)]; }
+PyObject* native_method(Op op) {
+  return native_methods[static_cast<int>(op)];
+}
 
 PyObject* value_negative(PyObject* self) {
   if (!native_multiply(self)) {
@@ -400,7 +435,8 @@ PyObject* value_negative(PyObject* self) {
 
 PyObject* value_power(PyObject* l, PyObject* r, PyObject* modulus) {
   if (modulus != Py_None) {
-    PyErr_SetString(PyExc_TypeError, "pow() with three arguments is not defined for Value: it has no derivative; drop the modulus");
+    PyErr_SetString(PyExc_TypeError,
+                    "pow() with three arguments is not defined for Value: it has no derivative; drop the modulus");
     return nullptr;
   }
   Number number;
@@ -432,7 +468,8 @@ PyObject* function_of_two(PyObject* a, PyObject* b, PyObject* (*self)(PyObject*,
   }
   // The first that is no Value becomes one; then the same again.
   PyObject* value = is_value(a) ? a : is_value(b) ? b : nullptr;
-  const Held leaf = read_operand(is_value(a) ? b : a, info(op).name, value ? node_of(value)->flags : fresh_flags(value_type()));
+  const Held leaf =
+      read_operand(is_value(a) ? b : a, info(op).name, value ? node_of(value)->flags : fresh_flags(value_type()));
   PyObject* lifted = leaf ? handle_of(leaf.get()) : nullptr;
   PyObject* out = !lifted ? nullptr : is_value(a) ? self(a, lifted) : self(lifted, b);
   Py_XDECREF(lifted);
@@ -441,8 +478,12 @@ PyObject* function_of_two(PyObject* a, PyObject* b, PyObject* (*self)(PyObject*,
 
 }  // namespace
 
-PyObject* maximum(PyObject* a, PyObject* b) { return function_of_two<Op::maximum>(a, b, maximum); }
-PyObject* minimum(PyObject* a, PyObject* b) { return function_of_two<Op::minimum>(a, b, minimum); }
+PyObject* maximum(PyObject* a, PyObject* b) {
+  return function_of_two<Op::maximum>(a, b, maximum);
+}
+PyObject* minimum(PyObject* a, PyObject* b) {
+  return function_of_two<Op::minimum>(a, b, minimum);
+}
 
 PyType_Slot operator_slots[] = {
     {Py_nb_add, slot(value_add)},

@@ -1,10 +1,11 @@
-// value.hpp: the Python object that shows a node, and the inline parts of making one; shared by the files that implement `Value`.
+// value.hpp: the Python object that shows a node, and the inline parts of making one; shared by the files that
+// implement `Value`.
 //
-// A handle is a small Python object that points at one node; a node has at most one. The handle owns one count of Node::refs.
-// A light handle may die while its node lives on and is made anew when somebody asks. A pinned handle carries something (attributes,
-// a backward rule, a subclass, a weak reference) and lives as long as its node: each consumer edge owns a reference to it. A tracked
-// handle (implies pinned) may be part of a reference cycle; then every node that consumes it is tracked too, so that Python's collector
-// sees exactly the edges that the graph has.
+// A handle is a small Python object that points at one node; a node has at most one. The handle owns one count of
+// Node::refs. A light handle may die while its node lives on and is made anew when somebody asks. A pinned handle
+// carries something (attributes, a backward rule, a subclass, a weak reference) and lives as long as its node: each
+// consumer edge owns a reference to it. A tracked handle (implies pinned) may be part of a reference cycle; then every
+// node that consumes it is tracked too, so that Python's collector sees exactly the edges that the graph has.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -17,25 +18,29 @@
 namespace tapegrad::python {
 
 struct ValueObject {
-  PyObject_HEAD
-  Node* node;          // link of the free list while the object is dead
-  PyObject* dict;      // attributes, or null; present only on pinned handles
-  PyObject* rule;      // backward rule assigned from Python, or null
+  PyObject_HEAD Node* node;  // link of the free list while the object is dead
+  PyObject* dict;            // attributes, or null; present only on pinned handles
+  PyObject* rule;            // backward rule assigned from Python, or null
   PyObject* weakrefs;
 };
 
-// The one arena of the process, guarded by the interpreter lock. Never destroyed: handles may outlive any static object.
+// The one arena of the process, guarded by the interpreter lock. Never destroyed: handles may outlive any static
+// object.
 union Engine {
   Arena arena;
   Engine();
   ~Engine() {}
 };
 extern Engine engine;
-inline Arena& arena() { return engine.arena; }
+inline Arena& arena() {
+  return engine.arena;
+}
 
 inline constexpr int kMaxDialects = 16;
 extern PyTypeObject* dialect_types[kMaxDialects];  // strong references, for ever; entry 0 is tapegrad.Value
-inline PyTypeObject* value_type() { return dialect_types[0]; }
+inline PyTypeObject* value_type() {
+  return dialect_types[0];
+}
 
 void value_dealloc(PyObject* self);
 
@@ -43,15 +48,27 @@ void value_dealloc(PyObject* self);
 Flags fresh_flags(PyTypeObject* type);
 
 // Whether the object is an instance of a dialect's own type, not of a subclass written in Python.
-inline bool is_plain(PyObject* o) { return Py_TYPE(o)->tp_dealloc == value_dealloc; }
-inline bool is_value(PyObject* o) { return is_plain(o) || PyType_IsSubtype(Py_TYPE(o), value_type()); }
-inline ValueObject* as_value(PyObject* o) { return reinterpret_cast<ValueObject*>(o); }
-inline Node* node_of(PyObject* o) { return as_value(o)->node; }
+inline bool is_plain(PyObject* o) {
+  return Py_TYPE(o)->tp_dealloc == value_dealloc;
+}
+inline bool is_value(PyObject* o) {
+  return is_plain(o) || PyType_IsSubtype(Py_TYPE(o), value_type());
+}
+inline ValueObject* as_value(PyObject* o) {
+  return reinterpret_cast<ValueObject*>(o);
+}
+inline Node* node_of(PyObject* o) {
+  return as_value(o)->node;
+}
 
-inline PyTypeObject* type_of(Flags flags) { return dialect_types[(flags & kDialectMask) >> kDialectShift]; }
+inline PyTypeObject* type_of(Flags flags) {
+  return dialect_types[(flags & kDialectMask) >> kDialectShift];
+}
 
 // The type that shows results over `o`: its own when plain, its dialect's when it is an instance of a subclass.
-inline PyTypeObject* result_type(PyObject* o) { return is_plain(o) ? Py_TYPE(o) : type_of(node_of(o)->flags); }
+inline PyTypeObject* result_type(PyObject* o) {
+  return is_plain(o) ? Py_TYPE(o) : type_of(node_of(o)->flags);
+}
 
 // What a new node takes over from its first operand: the dialect, and with it whether a fresh gradient is an int.
 inline Flags inherited(Flags flags) {
@@ -60,8 +77,8 @@ inline Flags inherited(Flags flags) {
   return static_cast<Flags>(own | ((~own & kFloatGrad) >> 5));
 }
 
-// Settles that a result is one that Python would hold as an int: a zero loses its sign. From 2**53 on it may have been rounded, and
-// is a float here.
+// Settles that a result is one that Python would hold as an int: a zero loses its sign. From 2**53 on it may have been
+// rounded, and is a float here.
 inline Flags int_flag(double* z) {
   if (!(*z < kMaxInt && *z > -kMaxInt)) return 0;
   *z += 0.0;
@@ -106,8 +123,8 @@ inline void discard(Node* node) {
   arena().drop(node);
 }
 
-// Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked. Steals the node:
-// on failure it is freed, MemoryError is set and null returned.
+// Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked.
+// Steals the node: on failure it is freed, MemoryError is set and null returned.
 PyObject* show_tracked(Node* node);
 inline PyObject* show(Node* node, PyTypeObject* type, Flags operand_flags) {
   if (!node) [[unlikely]]
@@ -133,23 +150,23 @@ int value_clear(PyObject* self);                                            // h
 PyObject* value_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);  // construct.cpp
 int value_init(PyObject* self, PyObject* args, PyObject* kwargs);           // construct.cpp
 PyObject* value_vectorcall(PyObject* type, PyObject* const* args, std::size_t nargsf, PyObject* kwnames);
-void settle_subclass(PyObject* self);                                       // construct.cpp
-bool set_children(PyObject* self, PyObject* children);                     // construct.cpp
-int value_setattro(PyObject* self, PyObject* name, PyObject* value);        // attributes.cpp
-extern PyGetSetDef value_getset[];                                          // attributes.cpp
-PyObject* value_repr(PyObject* self);                                       // attributes.cpp
-int store_attribute(PyObject* self, PyObject* name, PyObject* value);       // attributes.cpp: v.name = value past the class
-int delete_attribute(PyObject* self, PyObject* name);                       // attributes.cpp
-int assign_label(PyObject* self, PyObject* label);                          // attributes.cpp
+void settle_subclass(PyObject* self);                                  // construct.cpp
+bool set_children(PyObject* self, PyObject* children);                 // construct.cpp
+int value_setattro(PyObject* self, PyObject* name, PyObject* value);   // attributes.cpp
+extern PyGetSetDef value_getset[];                                     // attributes.cpp
+PyObject* value_repr(PyObject* self);                                  // attributes.cpp
+int store_attribute(PyObject* self, PyObject* name, PyObject* value);  // attributes.cpp: v.name = value past the class
+int delete_attribute(PyObject* self, PyObject* name);                  // attributes.cpp
+int assign_label(PyObject* self, PyObject* label);                     // attributes.cpp
 bool init_attributes();
-bool remember_native_fields();                                              // attributes.cpp
-PyObject* value_add(PyObject* l, PyObject* r);                              // operators.cpp
-PyObject* value_multiply(PyObject* l, PyObject* r);                         // operators.cpp
-bool remember_native_methods();                                             // operators.cpp
-PyObject* native_method(Op op);                                             // operators.cpp: borrowed
-extern PyMethodDef value_methods[];                                         // operators.cpp
-extern PyType_Slot operator_slots[];                                        // operators.cpp, ends with {0, nullptr}
-PyObject* make_dialect(const char* name, bool float_grad);                 // construct.cpp
+bool remember_native_fields();                              // attributes.cpp
+PyObject* value_add(PyObject* l, PyObject* r);              // operators.cpp
+PyObject* value_multiply(PyObject* l, PyObject* r);         // operators.cpp
+bool remember_native_methods();                             // operators.cpp
+PyObject* native_method(Op op);                             // operators.cpp: borrowed
+extern PyMethodDef value_methods[];                         // operators.cpp
+extern PyType_Slot operator_slots[];                        // operators.cpp, ends with {0, nullptr}
+PyObject* make_dialect(const char* name, bool float_grad);  // construct.cpp
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);  // backward.cpp
 
 // The text of an operation's label: '+', '**2', or what a custom node was given.

@@ -1,4 +1,5 @@
-// check.hpp: the few lines that the C++ tests need: a check that says where it failed, and an arena that must end up empty.
+// check.hpp: the few lines that the C++ tests need: a check that says where it failed, and an arena that must end up
+// empty.
 #pragma once
 
 #include <cmath>
@@ -7,21 +8,21 @@
 
 #include "core/arena.hpp"
 
-#define CHECK(condition)                                                                    \
-  do {                                                                                      \
-    if (!(condition)) {                                                                     \
-      std::fprintf(stderr, "%s:%d: CHECK(%s) failed\n", __FILE__, __LINE__, #condition);    \
-      std::exit(1);                                                                         \
-    }                                                                                       \
+#define CHECK(condition)                                                                 \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
+      std::fprintf(stderr, "%s:%d: CHECK(%s) failed\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                                      \
+    }                                                                                    \
   } while (0)
 
-#define CHECK_NEAR(x, y, tolerance)                                                                                     \
-  do {                                                                                                                  \
-    const double x_ = (x), y_ = (y);                                                                                    \
-    if (!(std::fabs(x_ - y_) <= (tolerance) * (1 + std::fabs(y_)))) {                                                   \
-      std::fprintf(stderr, "%s:%d: %s is %.17g, not near %s, %.17g\n", __FILE__, __LINE__, #x, x_, #y, y_);             \
-      std::exit(1);                                                                                                     \
-    }                                                                                                                   \
+#define CHECK_NEAR(x, y, tolerance)                                                                         \
+  do {                                                                                                      \
+    const double x_ = (x), y_ = (y);                                                                        \
+    if (!(std::fabs(x_ - y_) <= (tolerance) * (1 + std::fabs(y_)))) {                                       \
+      std::fprintf(stderr, "%s:%d: %s is %.17g, not near %s, %.17g\n", __FILE__, __LINE__, #x, x_, #y, y_); \
+      std::exit(1);                                                                                         \
+    }                                                                                                       \
   } while (0)
 
 namespace tapegrad::test {
@@ -33,7 +34,9 @@ struct Handle {
   long references;
 };
 
-inline void retain(void* handle) { ++static_cast<Handle*>(handle)->references; }
+inline void retain(void* handle) {
+  ++static_cast<Handle*>(handle)->references;
+}
 inline void release(void* handle) {
   auto* h = static_cast<Handle*>(handle);
   if (--h->references == 0) {
@@ -43,7 +46,9 @@ inline void release(void* handle) {
     delete h;
   }
 }
-inline HandleHooks hooks() { return {retain, release}; }
+inline HandleHooks hooks() {
+  return {retain, release};
+}
 
 // Counts the node as a variable would, until it goes out of scope.
 class Held {

@@ -10,7 +10,9 @@ using namespace tapegrad::test;
 
 namespace {
 
-Held leaf(Arena& arena, double x) { return {arena, arena.make_leaf(x, 0)}; }
+Held leaf(Arena& arena, double x) {
+  return {arena, arena.make_leaf(x, 0)};
+}
 Held add(Arena& arena, const Held& a, const Held& b) {
   return {arena, arena.make_binary(Op::add, a.get(), b.get(), a->data + b->data, 0)};
 }

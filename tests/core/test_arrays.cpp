@@ -1,5 +1,5 @@
-// test_arrays.cpp: array nodes: every operation's gradients against central differences over many shapes, lanes against scalars, memory
-// down to the last byte, failing allocations, and sweeps that let other threads run.
+// test_arrays.cpp: array nodes: every operation's gradients against central differences over many shapes, lanes against
+// scalars, memory down to the last byte, failing allocations, and sweeps that let other threads run.
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -25,13 +25,17 @@ void* operator new(std::size_t bytes, std::align_val_t alignment, const std::not
   const auto unit = static_cast<std::size_t>(alignment);
   return std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
 }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, std::align_val_t) noexcept {
+  std::free(p);
+}
 
 namespace {
 
 std::mt19937 generator(11);
 
-double random_number(double low = -2, double high = 2) { return std::uniform_real_distribution<double>(low, high)(generator); }
+double random_number(double low = -2, double high = 2) {
+  return std::uniform_real_distribution<double>(low, high)(generator);
+}
 
 Shape shape(std::initializer_list<std::size_t> dims) {
   Shape s;
@@ -49,8 +53,12 @@ Held leaf(Arena& arena, const Shape& s, double low = -2, double high = 2) {
   return {arena, make_array_node(arena, draft, 0, buffer)};
 }
 
-double& lane(Node* n, std::size_t i) { return n->flags & kArray ? n->array->data->values()[i] : n->data; }
-std::size_t size(const Node* n) { return shape_of(n).size; }
+double& lane(Node* n, std::size_t i) {
+  return n->flags & kArray ? n->array->data->values()[i] : n->data;
+}
+std::size_t size(const Node* n) {
+  return shape_of(n).size;
+}
 
 double grad(Node* n, std::size_t i) {
   if (!(n->flags & kArray)) return n->grad;
@@ -81,8 +89,8 @@ Node* make(Arena& arena, Draft draft, const Operands& operands) {
 }
 
 // d(seed . result)/d(every lane of every operand), by the rule and by central differences of the value.
-void check_gradients(const char* what, const Build& build, std::initializer_list<Shape> shapes, double low = -2, double high = 2,
-                     bool first_gradient = true) {
+void check_gradients(const char* what, const Build& build, std::initializer_list<Shape> shapes, double low = -2,
+                     double high = 2, bool first_gradient = true) {
   Arena arena(hooks());
   std::vector<Held> leaves;
   Operands operands;
@@ -120,7 +128,8 @@ void check_gradients(const char* what, const Build& build, std::initializer_list
       x = at;
       const double expected = 2 * (above - below) / (2 * h);
       if (!(std::fabs(grad(operands[k], i) - expected) <= 1e-5 * (1 + std::fabs(expected)))) {
-        std::fprintf(stderr, "%s: operand %zu, lane %zu: gradient %.10g, difference %.10g\n", what, k, i, grad(operands[k], i), expected);
+        std::fprintf(stderr, "%s: operand %zu, lane %zu: gradient %.10g, difference %.10g\n", what, k, i,
+                     grad(operands[k], i), expected);
         std::exit(1);
       }
     }
@@ -147,15 +156,27 @@ void lane_by_lane() {
       continue;
     }
     const double low = op == Op::pow ? 0.3 : -2;
-    for (const auto& shapes : {std::pair{matrix, matrix}, {matrix, number}, {number, matrix}, {matrix, shape({5})}, {shape({5}), matrix},
-                               {shape({3, 1}), matrix}, {shape({3, 1}), shape({1, 5})}, {shape({2, 1, 3}), shape({4, 1})},
-                               {shape({1}), shape({1})}, {long_vector, shape({2, 37})}, {shape({9, 2}), shape({2})},
-                               {shape({2, 40}), shape({2, 1})}, {shape({0}), shape({1})}, {shape({0, 3}), shape({3})}})
+    for (const auto& shapes : {std::pair{matrix, matrix},
+                               {matrix, number},
+                               {number, matrix},
+                               {matrix, shape({5})},
+                               {shape({5}), matrix},
+                               {shape({3, 1}), matrix},
+                               {shape({3, 1}), shape({1, 5})},
+                               {shape({2, 1, 3}), shape({4, 1})},
+                               {shape({1}), shape({1})},
+                               {long_vector, shape({2, 37})},
+                               {shape({9, 2}), shape({2})},
+                               {shape({2, 40}), shape({2, 1})},
+                               {shape({0}), shape({1})},
+                               {shape({0, 3}), shape({3})}})
       check_gradients(info(op).name, table(op), {shapes.first, shapes.second}, low);
     // One array as both operands.
-    check_gradients(info(op).name, [=](Arena& arena, const Operands& o) { return table(op)(arena, {o[0], o[0]}); }, {matrix}, 0.3);
+    check_gradients(
+        info(op).name, [=](Arena& arena, const Operands& o) { return table(op)(arena, {o[0], o[0]}); }, {matrix}, 0.3);
   }
-  for (const double exponent : {2.0, -1.0, 0.5, 3.0, 1.0, 0.0}) check_gradients("powc", table(Op::powc, exponent), {matrix}, 0.3);
+  for (const double exponent : {2.0, -1.0, 0.5, 3.0, 1.0, 0.0})
+    check_gradients("powc", table(Op::powc, exponent), {matrix}, 0.3);
   const Build where = [](Arena& arena, const Operands& operands) {
     Draft draft;
     draft.op = ArrayOp::where;
@@ -204,9 +225,14 @@ void products() {
     draft.op = ArrayOp::dot;
     return make(arena, draft, operands);
   };
-  for (const auto& shapes : {std::pair{shape({5}), shape({5})}, {shape({3, 5}), shape({5})}, {shape({3}), shape({3, 4})},
-                             {shape({3, 5}), shape({5, 4})}, {shape({1, 1}), shape({1, 1})}, {shape({0}), shape({0})},
-                             {shape({2, 0}), shape({0, 3})}, {shape({0, 2}), shape({2, 3})}})
+  for (const auto& shapes : {std::pair{shape({5}), shape({5})},
+                             {shape({3, 5}), shape({5})},
+                             {shape({3}), shape({3, 4})},
+                             {shape({3, 5}), shape({5, 4})},
+                             {shape({1, 1}), shape({1, 1})},
+                             {shape({0}), shape({0})},
+                             {shape({2, 0}), shape({0, 3})},
+                             {shape({0, 2}), shape({2, 3})}})
     check_gradients("dot", dot, {shapes.first, shapes.second});
   const Build affine = [](Arena& arena, const Operands& operands) {
     Draft draft;
@@ -215,7 +241,8 @@ void products() {
   };
   check_gradients("affine", affine, {{}, {}, shape({7})});
   check_gradients("affine", affine, {{}, {}, shape({2, 3}), {}, {}, {}, shape({2, 3})});
-  check_gradients("affine", [&](Arena& arena, const Operands& o) { return affine(arena, {o[0], o[1], o[2], o[1], o[2]}); },
+  check_gradients("affine",
+                  [&](Arena& arena, const Operands& o) { return affine(arena, {o[0], o[1], o[2], o[1], o[2]}); },
                   {{}, {}, shape({4})});
 }
 
@@ -244,7 +271,8 @@ void places() {
 
 void local_gradients() {
   // z = (given), dz/dx = l: as x * l has it.
-  for (const auto& shapes : {std::pair{shape({3}), shape({3})}, {Shape(), shape({3})}, {shape({2, 3}), shape({3})}, {shape({3}), Shape()}}) {
+  for (const auto& shapes :
+       {std::pair{shape({3}), shape({3})}, {Shape(), shape({3})}, {shape({2, 3}), shape({3})}, {shape({3}), Shape()}}) {
     Arena arena(hooks());
     Held x = leaf(arena, shapes.first), local = leaf(arena, shapes.second);
     Node* operands[] = {x.get(), local.get()};
@@ -270,9 +298,10 @@ void local_gradients() {
 
 void what_does_not_fit_is_refused() {
   Arena arena(hooks());
-  Held a = leaf(arena, shape({3})), b = leaf(arena, shape({2})), number = leaf(arena, {}), cube = leaf(arena, shape({2, 2, 2}));
-  const auto wrong = [&](ArrayOp op, Operands operands, Op row = Op::add, std::vector<std::int64_t> params = {}, const Shape& s = {},
-                         std::uint32_t axes = 0) {
+  Held a = leaf(arena, shape({3})), b = leaf(arena, shape({2})), number = leaf(arena, {}),
+       cube = leaf(arena, shape({2, 2, 2}));
+  const auto wrong = [&](ArrayOp op, Operands operands, Op row = Op::add, std::vector<std::int64_t> params = {},
+                         const Shape& s = {}, std::uint32_t axes = 0) {
     Draft draft;
     draft.op = op;
     draft.table = row;
@@ -464,7 +493,8 @@ void failing_allocations() {
   CHECK(buffer_bytes() == 0);
 }
 
-// ---- threads: a mutex plays the interpreter's lock ---------------------------------------------------------------------------------
+// ---- threads: a mutex plays the interpreter's lock
+// ---------------------------------------------------------------------------------
 
 std::mutex turn;
 int pauses = 0;
@@ -474,7 +504,9 @@ void* begin_pause() {
   turn.unlock();
   return nullptr;
 }
-void end_pause(void*) { turn.lock(); }
+void end_pause(void*) {
+  turn.lock();
+}
 
 void threads_share_leaves() {
   turn.lock();
@@ -495,7 +527,8 @@ void threads_share_leaves() {
         reshaped.shape = shape({n / 6, 6});
         Held matrix(arena, make(arena, reshaped, {sum.get()}));
         Held scaled(arena, table(Op::mul)(arena, {matrix.get(), row.get()}));
-        Held small(arena, table(Op::mul)(arena, {row.get(), w.get()}));  // quick rules on leaves that slow ones are at work on
+        Held small(arena,
+                   table(Op::mul)(arena, {row.get(), w.get()}));  // quick rules on leaves that slow ones are at work on
         for (std::size_t i = 0; i < n; ++i) set_seed(scaled.get(), i, 1.0);
         for (std::size_t i = 0; i < 6; ++i) set_seed(small.get(), i, which % 2 ? 1.0 : 0.0);
         CHECK(sweep(small.get(), &arena));

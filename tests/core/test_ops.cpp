@@ -1,4 +1,5 @@
-// test_ops.cpp: every row of the op table: its derivative against central differences in long double steps, its status at the edges.
+// test_ops.cpp: every row of the op table: its derivative against central differences in long double steps, its status
+// at the edges.
 #include "core/ops.hpp"
 
 #include <initializer_list>
@@ -52,7 +53,8 @@ void unary_derivatives() {
       // Differences lose what the values' size takes from their digits.
       const double noise = 1e-10 * std::fabs(n.data) + (op == Op::tan || op == Op::arctanh ? 1e-4 : 2e-7);
       if (!(std::fabs(partial(n, 0) - expected) <= noise * (1 + std::fabs(expected)))) {
-        std::fprintf(stderr, "%s at %g: derivative %.12g, difference %.12g\n", info(op).name, x, partial(n, 0), expected);
+        std::fprintf(stderr, "%s at %g: derivative %.12g, difference %.12g\n", info(op).name, x, partial(n, 0),
+                     expected);
         std::exit(1);
       }
     }
@@ -86,10 +88,12 @@ void binary_derivatives() {
 
 void edges() {
   CHECK(status(Op::exp, 1000) == Status::range && status(Op::exp, kInf) == Status::ok);
-  CHECK(status(Op::log, -1) == Status::domain && status(Op::log, 0) == Status::domain && status(Op::log, kInf) == Status::ok);
+  CHECK(status(Op::log, -1) == Status::domain && status(Op::log, 0) == Status::domain &&
+        status(Op::log, kInf) == Status::ok);
   CHECK(status(Op::sqrt, -1) == Status::domain && status(Op::sin, kInf) == Status::domain);
   CHECK(status(Op::arctanh, 1) == Status::domain && status(Op::log1p, -1) == Status::domain);
-  for (Op op : {Op::exp, Op::log, Op::tanh, Op::relu, Op::softplus, Op::sigmoid, Op::sqrt, Op::sin}) CHECK(std::isnan(unary(op, kNan)));
+  for (Op op : {Op::exp, Op::log, Op::tanh, Op::relu, Op::softplus, Op::sigmoid, Op::sqrt, Op::sin})
+    CHECK(std::isnan(unary(op, kNan)));
   CHECK(unary(Op::tanh, 1000) == 1 && unary(Op::tanh, -1000) == -1 && unary(Op::tanh, kInf) == 1);
   CHECK(unary(Op::tanh, 1e-10) == 1e-10 && std::signbit(unary(Op::tanh, -0.0)));
   CHECK(unary(Op::sigmoid, -1000) == 0 && unary(Op::sigmoid, 1000) == 1 && unary(Op::softplus, 1000) == 1000);

@@ -1,4 +1,5 @@
-// test_sweep.cpp: gradients of random graphs against a plain recursive-definition oracle, depth, width, and rules from outside.
+// test_sweep.cpp: gradients of random graphs against a plain recursive-definition oracle, depth, width, and rules from
+// outside.
 #include "core/sweep.hpp"
 
 #include <map>
@@ -22,12 +23,18 @@ struct Record {
 
 double value(const Record& r, double x, double y) {
   switch (r.op) {
-    case Op::add: return x + y;
-    case Op::mul: return x * y;
-    case Op::tanh: return fn::tanh(x);
-    case Op::exp: return std::exp(x);
-    case Op::powc: return std::pow(x, r.exponent);
-    default: return 0;
+    case Op::add:
+      return x + y;
+    case Op::mul:
+      return x * y;
+    case Op::tanh:
+      return fn::tanh(x);
+    case Op::exp:
+      return std::exp(x);
+    case Op::powc:
+      return std::pow(x, r.exponent);
+    default:
+      return 0;
   }
 }
 
@@ -45,11 +52,20 @@ double forward(const std::vector<Record>& records, const std::vector<double>& in
     const double z = value(r, x, y);
     v.push_back(z);
     switch (r.op) {
-      case Op::add: d.push_back(dx + dy); break;
-      case Op::mul: d.push_back(dx * y + x * dy); break;
-      case Op::tanh: d.push_back(dx * (1 - z * z)); break;
-      case Op::exp: d.push_back(dx * z); break;
-      default: d.push_back(dx * r.exponent * std::pow(x, r.exponent - 1));
+      case Op::add:
+        d.push_back(dx + dy);
+        break;
+      case Op::mul:
+        d.push_back(dx * y + x * dy);
+        break;
+      case Op::tanh:
+        d.push_back(dx * (1 - z * z));
+        break;
+      case Op::exp:
+        d.push_back(dx * z);
+        break;
+      default:
+        d.push_back(dx * r.exponent * std::pow(x, r.exponent - 1));
     }
   }
   return d.back();
@@ -80,7 +96,9 @@ void random_graphs() {
       Node* b = r.b >= 0 ? nodes[r.b].get() : nullptr;
       const double z = value(r, a->data, b ? b->data : 0);
       if (!(std::fabs(z) < 3)) continue;
-      Node* n = r.op == Op::powc ? arena.make_powc(a, r.exponent, z, 0) : b ? arena.make_binary(r.op, a, b, z, 0) : arena.make_unary(r.op, a, z, 0);
+      Node* n = r.op == Op::powc ? arena.make_powc(a, r.exponent, z, 0)
+                : b              ? arena.make_binary(r.op, a, b, z, 0)
+                                 : arena.make_unary(r.op, a, z, 0);
       nodes.emplace_back(arena, n);
       records.push_back(r);
     }

@@ -6,7 +6,9 @@
 namespace tapegrad::rules {
 
 // An operand with all the lanes of the result, or one number for all of them.
-inline bool even(const Frame& f, const Term& t) { return !t.step || t.size == f.size; }
+inline bool even(const Frame& f, const Term& t) {
+  return !t.step || t.size == f.size;
+}
 
 // Whether runs are so short that it is better to spread broadcast operands out in memory first.
 template <int K>
@@ -153,7 +155,8 @@ struct ArrayRule<ArrayOp::table> {
         flow(f, k, spread[0].lanes(), spread[1].lanes());
         continue;
       }
-      lanes::backward(f.array->table, k, f.size, spread[0].lanes(), spread[1].lanes(), f.z, f.gz, flat.get(), lanes::Write::set);
+      lanes::backward(f.array->table, k, f.size, spread[0].lanes(), spread[1].lanes(), f.z, f.gz, flat.get(),
+                      lanes::Write::set);
       prepare(t);
       fold(f, flat.get(), t);
     }

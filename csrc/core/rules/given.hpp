@@ -1,4 +1,5 @@
-// given.hpp: arrays given from outside: leaves, and nodes with operands whose rule or local gradients are the program's.
+// given.hpp: arrays given from outside: leaves, and nodes with operands whose rule or local gradients are the
+// program's.
 #pragma once
 
 #include "core/rules/rule.hpp"
@@ -21,7 +22,8 @@ struct ArrayRule<ArrayOp::custom> {
   static const char* settle(Draft& d) {
     for (std::uint32_t k = 0; d.has_local_grads && k < d.count; ++k) {
       Shape shape;
-      if (!broadcast(d.shape, shape_of(d.operands[k]), &shape) || !broadcast(shape, shape_of(d.operands[d.count + k]), &shape))
+      if (!broadcast(d.shape, shape_of(d.operands[k]), &shape) ||
+          !broadcast(shape, shape_of(d.operands[d.count + k]), &shape))
         return kNoBroadcast;
     }
     return nullptr;

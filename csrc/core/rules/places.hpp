@@ -83,7 +83,8 @@ template <>
 struct ArrayRule<ArrayOp::reshape> {
   // Of an array, or of one number into an array with one lane.
   static const char* settle(Draft& d) {
-    const bool fits = d.count == 1 && shape_of(d.operands[0]).size == d.shape.size && (d.shape.ndim || array_of(d.operands[0]));
+    const bool fits =
+        d.count == 1 && shape_of(d.operands[0]).size == d.shape.size && (d.shape.ndim || array_of(d.operands[0]));
     return fits ? nullptr : kDamaged;
   }
   static bool forward(Frame& f) {

@@ -13,7 +13,8 @@ struct ArrayRule<ArrayOp::dot> {
     const Array* b = a ? array_of(d.operands[1]) : nullptr;
     if (!b) return kDamaged;
     if (a->ndim > 2 || b->ndim > 2) return "are not those of vectors or matrices";
-    if (a->dims()[a->ndim - 1] != b->dims()[0]) return "do not fit: the last axis of the left must be as long as the first of the right";
+    if (a->dims()[a->ndim - 1] != b->dims()[0])
+      return "do not fit: the last axis of the left must be as long as the first of the right";
     d.shape = Shape();
     const bool fits = (a->ndim == 1 || d.shape.append(a->dims()[0])) && (b->ndim == 1 || d.shape.append(b->dims()[1]));
     return fits ? nullptr : kDamaged;
@@ -37,7 +38,8 @@ struct ArrayRule<ArrayOp::dot> {
     }
     lanes::fill(f.size, 0.0, f.z);
     for (std::size_t i = 0; i < n.rows; ++i)
-      for (std::size_t k = 0; k < n.inner; ++k) lanes::axpy(n.columns, a[i * n.inner + k], b + k * n.columns, f.z + i * n.columns);
+      for (std::size_t k = 0; k < n.inner; ++k)
+        lanes::axpy(n.columns, a[i * n.inner + k], b + k * n.columns, f.z + i * n.columns);
     return true;
   }
   static bool backward(Frame& f) {

@@ -17,7 +17,9 @@ struct Free {
   void operator()(double* p) const { std::free(p); }
 };
 using Scratch = std::unique_ptr<double[], Free>;
-inline Scratch scratch(std::size_t count) { return Scratch(static_cast<double*>(std::malloc((count ? count : 1) * sizeof(double)))); }
+inline Scratch scratch(std::size_t count) {
+  return Scratch(static_cast<double*>(std::malloc((count ? count : 1) * sizeof(double))));
+}
 
 // Zeros the gradient of an operand whose lanes are not all written at first.
 inline void prepare(Term& term) {
@@ -36,7 +38,8 @@ inline lanes::Write writing(Term& term) {
 inline const char* broadcast_all(Draft& d) {
   const Array* first = array_of(d.operands[0]);
   const auto like_first = [&](const Array* other) {  // or a number
-    return !other || (other->ndim == first->ndim && std::equal(first->dims(), first->dims() + first->ndim, other->dims()));
+    return !other ||
+           (other->ndim == first->ndim && std::equal(first->dims(), first->dims() + first->ndim, other->dims()));
   };
   if (first && d.count <= 2 && like_first(array_of(d.operands[d.count - 1]))) {
     d.shape.ndim = static_cast<int>(first->ndim);
