@@ -12,3 +12,10 @@ def pytest_collection_finish() -> None:
     """Modules, classes and the tests live to the end anyway; walking them in every collection would cost minutes."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_earlier_modules_alone() -> None:
+    """The same for what the tests of earlier modules imported (torch alone is hundreds of thousands of objects)."""
+    gc.collect()
+    gc.freeze()

@@ -440,8 +440,8 @@ def test_the_same_graph_as_micrograd_with_scalars(op: Callable[[Any, Any], Any])
 
 
 def test_a_value_with_an_array_is_one_value_on_either_side() -> None:
-    # Deviation: micrograd makes one Value with the array as its data where the Value is on the left, but with a gradient
-    # of another shape for the number; NumPy makes an array of Values where it is on the right.
+    # Deviation: micrograd makes one Value with the array as its data where the Value is on the left, but with a
+    # gradient of another shape for the number; NumPy makes an array of Values where it is on the right.
     array = np.array([1.0, 2.0])
     assert isinstance((PURE(3.0) * array).data, np.ndarray)
     assert isinstance(array * PURE(3.0), np.ndarray)

@@ -91,11 +91,11 @@ bool Frame::open(Array& own, const Node* node) noexcept {
   for (int d = 0; d < shape.ndim; ++d) shape.dims[d] = own.dims()[d];
   step = own.data ? 1 : 0;
   if (held > kFew) {
-    terms = static_cast<Term*>(std::malloc(held * sizeof(Term)));
+    terms = static_cast<ArrayTerm*>(std::malloc(held * sizeof(ArrayTerm)));
     if (!terms) return false;
     many_ = true;
   } else {
-    terms = reinterpret_cast<Term*>(few_);
+    terms = reinterpret_cast<ArrayTerm*>(few_);
   }
   if (node) {
     number_ = node->data;
@@ -110,7 +110,7 @@ bool Frame::open(Array& own, const Node* node) noexcept {
   grad_ = own.grad;
   z = data_ ? data_->values() : &number_;
   for (; count < held; ++count) {
-    Term& term = *new (terms + count) Term{};
+    ArrayTerm& term = *new (terms + count) ArrayTerm{};
     term.node = own.operands()[count];
     term.number = term.node->data;
     term.x = &term.number;
@@ -139,7 +139,7 @@ bool Frame::open(Array& own, const Node* node) noexcept {
 
 void Frame::close() noexcept {
   for (std::uint32_t i = 0; i < count; ++i) {
-    Term& term = terms[i];
+    ArrayTerm& term = terms[i];
     if (term.array) continue;
     term.node->grad += term.gradient;
     term.node->flags &= static_cast<Flags>(~kGradInt);

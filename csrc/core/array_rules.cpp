@@ -14,7 +14,7 @@ namespace tapegrad {
 namespace {
 
 struct Row {
-  const char* (*settle)(Draft&);
+  const char* (*settle)(ArrayDraft&);
   bool (*forward)(Frame&);
   bool (*backward)(Frame&);
 };
@@ -36,7 +36,7 @@ const Row& row_of(ArrayOp op) {
 
 }  // namespace
 
-const char* Draft::settle() noexcept {
+const char* ArrayDraft::settle() noexcept {
   return row_of(op).settle(*this);
 }
 bool forward_array(Frame& frame) noexcept {

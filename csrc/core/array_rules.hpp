@@ -10,7 +10,7 @@
 namespace tapegrad {
 
 // One operand.
-struct Term {
+struct ArrayTerm {
   Node* node = nullptr;
   Array* array = nullptr;  // null: one number
   Buffer* data = nullptr;
@@ -51,7 +51,7 @@ class Frame {
   double* z = nullptr;         // the result's lanes
   const double* gz = nullptr;  // its gradient's
   std::size_t step = 0;        // of both: 1, or 0 where the result is one number
-  Term* terms = nullptr;
+  ArrayTerm* terms = nullptr;
   std::uint32_t count = 0;
 
  private:
@@ -61,7 +61,7 @@ class Frame {
   double number_ = 0.0;
   double gradient_ = 0.0;
   bool many_ = false;
-  alignas(Term) std::byte few_[kFew * sizeof(Term)];
+  alignas(ArrayTerm) std::byte few_[kFew * sizeof(ArrayTerm)];
 };
 
 // The rules themselves: of a frame opened without a node, and of one opened with it. False when there is no memory:

@@ -11,7 +11,7 @@ namespace tapegrad {
 
 namespace {
 
-Array* allocate(const Draft& draft, Buffer* data, Buffer* grad) noexcept {
+Array* allocate(const ArrayDraft& draft, Buffer* data, Buffer* grad) noexcept {
   Array head{};
   head.data = data;
   head.grad = grad;
@@ -40,7 +40,7 @@ Array* allocate(const Draft& draft, Buffer* data, Buffer* grad) noexcept {
 
 // Node::data where the node holds an array, and the flags that go with that.
 constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
-Flags array_flags(Flags flags, const Draft& draft) {
+Flags array_flags(Flags flags, const ArrayDraft& draft) {
   return draft.shape.ndim ? static_cast<Flags>((flags | kArray) & ~(kDataInt | kGradInt)) : flags;
 }
 
@@ -56,7 +56,7 @@ Shape shape_of(const Array* array) noexcept {
   return shape;
 }
 
-Node* make_array_node(Arena& arena, const Draft& draft, Flags flags, Buffer* data) noexcept {
+Node* make_array_node(Arena& arena, const ArrayDraft& draft, Flags flags, Buffer* data) noexcept {
   Buffer* own = data;
   if (!own && draft.shape.ndim) {
     own = make_buffer(draft.shape.size);
@@ -74,7 +74,7 @@ Node* make_array_node(Arena& arena, const Draft& draft, Flags flags, Buffer* dat
   return node;
 }
 
-bool become_array(Arena& arena, Node* node, const Draft& draft, Buffer* data, Buffer* grad) noexcept {
+bool become_array(Arena& arena, Node* node, const ArrayDraft& draft, Buffer* data, Buffer* grad) noexcept {
   Array* array = allocate(draft, data, grad);
   if (!array) return false;
   node->data = draft.shape.ndim ? kNoNumber : node->data;

@@ -59,7 +59,7 @@ inline Shape shape_of(const Node* node) noexcept {
 }
 
 // What a new Array is to be. `shape` is given for leaf, custom, view, gather and reshape, and found out for the others.
-struct Draft {
+struct ArrayDraft {
   ArrayOp op = ArrayOp::leaf;
   Op table = Op::free;
   bool keeps_axes = false;
@@ -79,11 +79,11 @@ struct Draft {
 
 // A node of a draft that is settled, with its value computed. `data`, if given, is that value; the node takes it over.
 // Leaves and custom nodes need one if they have axes. Null, and the buffer still the caller's, when there is no memory.
-Node* make_array_node(Arena& arena, const Draft& draft, Flags flags, Buffer* data = nullptr) noexcept;
+Node* make_array_node(Arena& arena, const ArrayDraft& draft, Flags flags, Buffer* data = nullptr) noexcept;
 
 // Makes a node that is there already a leaf or a custom node of this draft, over operands that precede it; takes the
 // buffers over. False, and nothing changed, when there is no memory.
-bool become_array(Arena& arena, Node* node, const Draft& draft, Buffer* data, Buffer* grad) noexcept;
+bool become_array(Arena& arena, Node* node, const ArrayDraft& draft, Buffer* data, Buffer* grad) noexcept;
 
 // Frees an Array whose operands it no longer counts.
 void free_array(Array* array) noexcept;

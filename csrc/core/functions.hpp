@@ -34,6 +34,18 @@ using std::tan;
 inline double one(double) {
   return 1.0;
 }
+inline double zero(double) {
+  return 0.0;
+}
+inline double less(double x, double y) {
+  return x < y ? 1.0 : 0.0;
+}
+inline double less_equal(double x, double y) {
+  return x <= y ? 1.0 : 0.0;
+}
+inline double equal(double x, double y) {
+  return x == y ? 1.0 : 0.0;
+}
 inline double abs(double x) {
   return std::fabs(x);
 }

@@ -26,27 +26,28 @@ inline constexpr double kMaxInt = 9007199254740992.0;
 template <Op op>
 struct Rule;
 
-#define TAPEGRAD_BINARY(id, label_, value_, dx_, dy_, int_value_, int_dx_, int_dy_)                     \
-  template <>                                                                                           \
-  struct Rule<Op::id> {                                                                                 \
-    static double value([[maybe_unused]] double x, [[maybe_unused]] double y) {                         \
-      return value_;                                                                                    \
-    }                                                                                                   \
-    static double dx([[maybe_unused]] double x, [[maybe_unused]] double y, [[maybe_unused]] double z) { \
-      return dx_;                                                                                       \
-    }                                                                                                   \
-    static double dy([[maybe_unused]] double x, [[maybe_unused]] double y, [[maybe_unused]] double z) { \
-      return dy_;                                                                                       \
-    }                                                                                                   \
-    static bool int_value(bool xi, bool yi, [[maybe_unused]] double x, [[maybe_unused]] double y) {     \
-      return int_value_;                                                                                \
-    }                                                                                                   \
-    static bool int_dx([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double y) { \
-      return int_dx_;                                                                                   \
-    }                                                                                                   \
-    static bool int_dy([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double y) { \
-      return int_dy_;                                                                                   \
-    }                                                                                                   \
+#define TAPEGRAD_BINARY(id, label_, value_, dx_, dy_, int_value_, int_dx_, int_dy_)                      \
+  template <>                                                                                            \
+  struct Rule<Op::id> {                                                                                  \
+    static double value([[maybe_unused]] double x, [[maybe_unused]] double y) {                          \
+      return value_;                                                                                     \
+    }                                                                                                    \
+    static double dx([[maybe_unused]] double x, [[maybe_unused]] double y, [[maybe_unused]] double z) {  \
+      return dx_;                                                                                        \
+    }                                                                                                    \
+    static double dy([[maybe_unused]] double x, [[maybe_unused]] double y, [[maybe_unused]] double z) {  \
+      return dy_;                                                                                        \
+    }                                                                                                    \
+    static bool int_value([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double x, \
+                          [[maybe_unused]] double y) {                                                   \
+      return int_value_;                                                                                 \
+    }                                                                                                    \
+    static bool int_dx([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double y) {  \
+      return int_dx_;                                                                                    \
+    }                                                                                                    \
+    static bool int_dy([[maybe_unused]] bool xi, [[maybe_unused]] bool yi, [[maybe_unused]] double y) {  \
+      return int_dy_;                                                                                    \
+    }                                                                                                    \
   };
 #define TAPEGRAD_UNARY(id, label_, value_, dx_, infinite_, int_value_, int_dx_)  \
   template <>                                                                    \

@@ -71,7 +71,7 @@ inline void step(Node* n, Mark mark, ArrayStep array) noexcept {
     case Op::leaf:
     case Op::count:
       break;
-    case Op::array:
+    [[unlikely]] case Op::array:
       array(n);
       break;
     case Op::custom: {
@@ -182,7 +182,11 @@ bool sweep(Node* root, Arena* pausing) noexcept {
   frontier.walk(root, [&](Node* n) noexcept {
     step(
         n, [&](Node* operand) { frontier.mark(operand); },
-        [&](Node* array) { fine = fine && array_step(frontier, array, pausing); });
+        [&](Node* array) {
+          Frontier copy = frontier;  // the frontier itself, whose address nobody has, stays in a register
+          fine = fine && array_step(copy, array, pausing);
+          frontier = copy;
+        });
   });
   return fine;
 }

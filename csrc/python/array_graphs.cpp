@@ -31,7 +31,7 @@ Buffer* restore_buffer(py::handle saved, std::size_t size) {
 
 Node* restore_checked(const py::tuple& saved, double value, Flags flags, const std::function<Node*()>& next) {
   const auto op_name = py::cast<std::string>(saved[0]), table_name = py::cast<std::string>(saved[1]);
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::count;
   for (int i = 0; i < static_cast<int>(ArrayOp::count); ++i)
     if (op_name == array_name(static_cast<ArrayOp>(i))) draft.op = static_cast<ArrayOp>(i);
@@ -112,7 +112,7 @@ Node* restore_array(py::handle saved, double value, Flags flags, const std::func
 
 Node* clone_array(const Node* n, Flags flags) {
   const Array& array = *n->array;
-  Draft draft;
+  ArrayDraft draft;
   draft.op = array.op;
   draft.table = array.table;
   draft.keeps_axes = array.keeps_axes;
@@ -152,7 +152,7 @@ void hold_array(py::handle value, py::handle data) {
   Node* node = node_of(value.ptr());
   if (node->refs != 1 || node->op != Op::leaf || page_of(node)->leaf_page)
     throw py::value_error("cannot restore a Value that is in use already");
-  Draft draft;
+  ArrayDraft draft;
   Buffer* buffer = copy_array(data.ptr(), &draft.shape);
   if (!buffer) throw py::error_already_set();
   if (!become_array(arena(), node, draft, buffer, nullptr)) {

@@ -12,7 +12,7 @@ namespace tapegrad::python {
 
 namespace {
 
-PyObject* pick(PyObject* self, Draft& draft) {
+PyObject* pick(PyObject* self, ArrayDraft& draft) {
   Node* node = node_of(self);
   draft.operands = &node;
   draft.count = 1;
@@ -30,7 +30,7 @@ PyObject* pick_one(PyObject* self, Py_ssize_t given) {
     return nullptr;
   }
   std::int64_t params[1 + kMaxDims];
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::view;
   for (int d = 1; d < shape.ndim; ++d) draft.shape.append(shape.dims[d]);
   params[0] = static_cast<std::int64_t>(at) * static_cast<std::int64_t>(draft.shape.size);
@@ -62,7 +62,7 @@ PyObject* pick_by_numpy(PyObject* self, PyObject* key) {
   const auto view = py::reinterpret_steal<py::object>(data_view(node));
   if (!view) return nullptr;
   const py::array taken = take(view, key);
-  Draft draft;
+  ArrayDraft draft;
   for (py::ssize_t d = 0; d < taken.ndim(); ++d) draft.shape.append(static_cast<std::size_t>(taken.shape(d)));
   const auto whole = py::reinterpret_borrow<py::array>(view);
   const auto *first = static_cast<const double*>(taken.data()), *start = static_cast<const double*>(whole.data());

@@ -142,7 +142,7 @@ template <ArrayOp op>
 PyObject* value_reduce(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const char* name = array_name(op);
   PyObject* axis = nullptr;
-  Draft draft;
+  ArrayDraft draft;
   Node* node = node_of(self);
   if (!read_reduction(args, nargs, kwnames, name, &axis, &draft.keeps_axes) ||
       !read_axes(axis, node, name, &draft.axes))
@@ -165,7 +165,7 @@ PyObject* product(PyObject* l, PyObject* r, const char* label) {
   const Held b = a ? read_operand(r, "an operand of @", like) : Held();
   if (!b) return nullptr;
   Node* operands[] = {a.get(), b.get()};
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::dot;
   draft.operands = operands;
   draft.count = 2;
@@ -231,7 +231,7 @@ PyObject* value_reshape(PyObject* self, PyObject* args, PyObject* kwargs) {
     fine = fine && known.size && size % known.size == 0;
     if (fine) *unknown = static_cast<Py_ssize_t>(size / known.size);
   }
-  Draft draft;
+  ArrayDraft draft;
   for (const Py_ssize_t n : dims) fine = fine && draft.shape.append(static_cast<std::size_t>(n));
   if (!fine || draft.shape.size != size) {
     PyObject* shape = shape_tuple(shape_of(node));
@@ -264,7 +264,7 @@ PyObject* transposed(PyObject* self, const std::vector<Py_ssize_t>& order) {
     return nullptr;
   }
   if (ndim < 2) return Py_NewRef(self);
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::transpose;
   draft.operands = &node;
   draft.count = 1;
@@ -345,7 +345,7 @@ PyObject* where(PyObject* condition, PyObject* a, PyObject* b) {
   Node* operands[] = {c.get(), x.get(), y.get()};
   const Flags all = operands[0]->flags | operands[1]->flags | operands[2]->flags;
   if (all & kArray) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::where;
     draft.operands = operands;
     draft.count = 3;

@@ -19,7 +19,7 @@ PyObject* shape_text(const Node* node) {
 }
 
 // ValueError: which shapes do not fit which operation.
-void refuse(const Draft& draft, const char* label, const char* why) {
+void refuse(const ArrayDraft& draft, const char* label, const char* why) {
   PyObject* texts = PyList_New(0);
   for (std::uint32_t i = 0; texts && i < draft.count; ++i) {
     PyObject* text = shape_text(draft.operands[i]);
@@ -37,7 +37,7 @@ void refuse(const Draft& draft, const char* label, const char* why) {
 }  // namespace
 
 Node* make_array_leaf(PyObject* array, Flags flags) {
-  Draft draft;
+  ArrayDraft draft;
   Buffer* buffer = copy_array(array, &draft.shape);
   if (!buffer) return nullptr;
   draft.settle();
@@ -63,7 +63,7 @@ Held read_operand(PyObject* o, const char* what, Flags like) {
   return read_data(o, what, &data) ? leaf_of(data, like) : Held();
 }
 
-Node* make_node(Draft& draft, Flags flags, const char* label) {
+Node* make_node(ArrayDraft& draft, Flags flags, const char* label) {
   if (const char* why = draft.settle()) {
     refuse(draft, label, why);
     return nullptr;
@@ -73,7 +73,7 @@ Node* make_node(Draft& draft, Flags flags, const char* label) {
   return node;
 }
 
-PyObject* make_value(Draft& draft, Flags first, Flags all, PyTypeObject* type, const char* label) {
+PyObject* make_value(ArrayDraft& draft, Flags first, Flags all, PyTypeObject* type, const char* label) {
   Node* node = make_node(draft, inherited(first), label);
   return node ? show(node, type, all) : nullptr;
 }
@@ -83,7 +83,7 @@ PyObject* make_value(Draft& draft, Flags first, Flags all, PyTypeObject* type, c
 
 Node* make_lanes(Op op, Node* a, Node* b, double exponent, Flags flags) {
   Node* operands[] = {a, b};
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::table;
   draft.table = op;
   draft.operands = operands;

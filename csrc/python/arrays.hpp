@@ -88,9 +88,9 @@ Held read_operand(PyObject* o, const char* what, Flags like);
 Held leaf_of(const Data& data, Flags like);
 
 // The node of a draft, or null with the error set that says which shapes do not fit `label`.
-Node* make_node(Draft& draft, Flags flags, const char* label);
+Node* make_node(ArrayDraft& draft, Flags flags, const char* label);
 // ... shown as a Value. `flags` are those of the operands together, the first one's last.
-PyObject* make_value(Draft& draft, Flags first, Flags all, PyTypeObject* type, const char* label);
+PyObject* make_value(ArrayDraft& draft, Flags first, Flags all, PyTypeObject* type, const char* label);
 
 // Lane by lane, with broadcasting: a node, or null with an error set.
 Node* make_lanes(Op op, Node* a, Node* b, double exponent, Flags flags);

@@ -6,6 +6,7 @@
 #include "core/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -45,6 +46,8 @@ int refuse_delete(const char* what) {
 // ---------------------------------------------------------------------------------------------------------------
 
 PyObject* get_data(PyObject* self, void*) {
+  if (observer()) [[unlikely]]
+    return observe("data", self);
   Node* n = node_of(self);
   if (n->flags & (kDataInt | kArray)) [[unlikely]]
     return n->flags & kArray ? data_view(n) : to_python(n->data, true);
@@ -53,6 +56,7 @@ PyObject* get_data(PyObject* self, void*) {
 
 int set_data(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("data");
+  if (refuse_while_recording("assigning the data of a Value")) return -1;
   Node* n = node_of(self);
   if (n->flags & kArray) [[unlikely]]
     return assign_data(n, value);
@@ -64,6 +68,7 @@ int set_data(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_grad(PyObject* self, void*) {
+  if (refuse_while_recording("reading the grad of a Value")) return nullptr;
   Node* n = node_of(self);
   if (n->flags & (kGradInt | kArray)) [[unlikely]]
     return n->flags & kArray ? grad_view(n) : to_python(n->grad, true);
@@ -72,6 +77,7 @@ PyObject* get_grad(PyObject* self, void*) {
 
 int set_grad(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("grad");
+  if (refuse_while_recording("assigning the grad of a Value")) return -1;
   Node* n = node_of(self);
   if (n->flags & kArray) [[unlikely]]
     return assign_grad(n, value);
@@ -126,6 +132,7 @@ PyObject* get_prev(PyObject* self, void*) {
 // Replaces the operands: for nodes that a program puts together by hand.
 int set_prev(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("_prev");
+  if (refuse_while_recording("assigning the operands of a Value")) return -1;
   if (!set_children(self, value)) return -1;
   // A set is kept as it is: the program may go on adding to the one it holds, and expects to find it here.
   return PyAnySet_Check(value) ? store(self, str_prev, value) : 0;
@@ -154,6 +161,7 @@ int set_label(PyObject* self, PyObject* value, void*) {
 }
 
 PyObject* get_local_grads(PyObject* self, void*) {
+  if (refuse_while_recording("reading the local gradients of a Value")) return nullptr;
   const Node* n = node_of(self);
   if (n->op == Op::array) {
     PyErr_SetString(PyExc_AttributeError, "a Value that holds an array, or comes from one, has no _local_grads");
@@ -179,6 +187,7 @@ PyObject* get_local_grads(PyObject* self, void*) {
 // ----------------------------------------------------------------------------------------------------------------
 
 PyObject* apply_native_rule(PyObject* self, PyObject*) {
+  if (refuse_while_recording("_backward()")) return nullptr;
   if (!apply_rule(node_of(self), &arena())) return PyErr_NoMemory();
   Py_RETURN_NONE;
 }
@@ -290,10 +299,17 @@ long intern_exact(PyObject* text) {
 }  // namespace
 
 long intern_label(PyObject* given) {
+  static PyObject* last;  // a rule names the same constant each time
+  static long last_index;
+  if (given == last) return last_index;
   PyObject* text = PyUnicode_FromObject(given);  // of a subclass only the text: it may come with a __hash__ of its own
   if (!text) return -1;
   const long index = intern_exact(text);
   Py_DECREF(text);
+  if (index >= 0 && PyUnicode_CheckExact(given)) {
+    Py_XSETREF(last, Py_NewRef(given));
+    last_index = index;
+  }
   return index;
 }
 

@@ -6,6 +6,7 @@
 #include "core/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -63,6 +64,7 @@ bool read_gradient(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, P
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   PyObject* gradient = nullptr;
   if ((nargs || kwnames) && !read_gradient(args, nargs, kwnames, &gradient)) return nullptr;
+  if (refuse_while_recording("backward()")) return nullptr;
   if (!seed(node_of(self), gradient)) return nullptr;
   settle_tracking();
   Node* root = node_of(self);

@@ -6,6 +6,7 @@
 
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -206,7 +207,7 @@ struct Parsed {
 
   // The node of Op::array that the arguments ask for, of the given shape. False with ValueError where local gradients
   // do not fit.
-  bool draft(Draft* out) {
+  bool draft(ArrayDraft* out) {
     all = operands;
     for (const Held& local : local_arrays) all.push_back(local.get());
     out->op = all.empty() && !label ? ArrayOp::leaf : ArrayOp::custom;
@@ -229,7 +230,7 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
   Node* node = nullptr;
   flags |= parsed.data.number.flags;
   if (parsed.needs_array()) {
-    Draft draft;
+    ArrayDraft draft;
     Buffer* buffer = nullptr;
     if (parsed.data.array && !(buffer = copy_array(parsed.data.array, &draft.shape))) return nullptr;
     if (parsed.draft(&draft)) {
@@ -263,7 +264,7 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
     PyErr_NoMemory();
     return false;
   }
-  Draft draft;
+  ArrayDraft draft;
   Buffer *data = nullptr, *grad = nullptr;
   if (!with_data) {
     draft.shape = shape_of(node);
@@ -286,7 +287,7 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
 // Makes `to`, a leaf, hold the array that `from` holds, if it does.
 bool hand_over(const Node* from, Node* to) {
   if (!(from->flags & kArray)) return true;
-  Draft draft;
+  ArrayDraft draft;
   draft.shape = shape_of(from);
   Buffer *data = from->array->data, *grad = from->array->grad;
   retain(data);
@@ -358,6 +359,11 @@ bool made_in_function(PyTypeObject* type) {
 
 // A plain Value from arguments that have been sorted out.
 PyObject* construct(PyTypeObject* type, const Arguments& args) {
+  if (observer() && (is_value(args.data) || is_traced_number(args.data) || args.local_grads)) [[unlikely]] {
+    PyObject* made = observe_construction(args.data, args.children, args.local_grads);
+    if (made != Py_None) return set_label(made, args.label);
+    Py_DECREF(made);
+  }
   const Flags flags = fresh_flags(type);
   if (!args.children && !args.op && !args.local_grads) {
     Data data;

@@ -13,6 +13,7 @@
 
 #include "core/sweep.hpp"
 #include "python/arrays.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace py = pybind11;
@@ -130,6 +131,7 @@ bool is_variable(const Node* n) {
 // is complete.
 void list_nodes(py::handle root, py::object owner) {
   require_value(root, "list_nodes");
+  if (refuse_while_recording("copying or pickling a Value")) throw py::error_already_set();
   const std::vector<Node*> newest_first = collect(node_of(root.ptr()), false);
   auto* list = new NodeList();
   py::object shown = py::cast(list, py::return_value_policy::take_ownership);
@@ -342,6 +344,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
 // A new node over the same operands, with the same data and grad, alone in a list.
 std::unique_ptr<NodeList> clone(py::handle value) {
   require_value(value, "clone");
+  if (refuse_while_recording("copying a Value")) throw py::error_already_set();
   Node* n = node_of(value.ptr());
   const Flags base = n->flags & (kSavedFlags | kDialectMask | kFloatGrad);
   Node* copy = nullptr;

@@ -8,6 +8,7 @@
 
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -129,7 +130,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
     bool is_int;
     Node* out_node = nullptr;
     const Status status = evaluate_unary(act, sum->data, sum->flags & kDataInt, &z, &is_int);
-    if (status == Status::ok) {
+    if (status == Status::ok || observer()) {
       Flags flags = inherited(sum->flags);
       if (is_int) flags |= int_flag(&z);
       out_node = arena().make_unary(act, sum, z, flags);
@@ -182,7 +183,7 @@ Outcome make_array_neuron(PyObject* weights, Plan* plan, PyObject* bias, Op act,
   Outcome outcome = simple ? Outcome::done : Outcome::leave;
   if (!memory && !PyErr_Occurred()) PyErr_NoMemory();
   if (!memory) outcome = Outcome::failed;
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::affine;
   draft.operands = operands.data();
   draft.count = static_cast<std::uint32_t>(operands.size());

@@ -3,6 +3,7 @@
 
 #include "core/arrays.hpp"
 #include "python/arrays.hpp"
+#include "python/compile.hpp"
 #include "python/graphs.hpp"
 #include "python/layers.hpp"
 #include "python/value.hpp"
@@ -96,6 +97,10 @@ PYBIND11_MODULE(_core, m) {
       "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
 
   register_graphs(m);
+  register_observe(m);
+  register_programs(m);
+  register_environment(m);
+  if (!register_function(m)) throw py::error_already_set();
 
   set_pause_hooks({[]() -> void* { return PyEval_SaveThread(); },
                    [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }});

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "python/observe.hpp"
+
 namespace tapegrad::python {
 
 namespace {
@@ -45,11 +47,17 @@ int read_number(PyObject* o, Number* out) {
   }
   if (PyLong_Check(o)) return read_int(o, out);
   if (is_value(o)) {
+    if (observer()) [[unlikely]] {
+      PyObject* seen = observe("real", o);
+      Py_XDECREF(seen);
+      if (!seen) return -1;
+    }
     const Node* n = node_of(o);
     if (n->flags & kArray) return 0;
     *out = {n->data, static_cast<Flags>(n->flags & kDataInt)};
     return 1;
   }
+  if (is_traced_number(o)) return 0;  // it has operators of its own
   PyTypeObject* type = Py_TYPE(o);
   PyNumberMethods* methods = type->tp_as_number;
   if (!methods || !(methods->nb_index || methods->nb_float) || PyComplex_Check(o)) return 0;
@@ -73,6 +81,13 @@ int read_number(PyObject* o, Number* out) {
 }
 
 bool require_number(PyObject* o, const char* what, Number* out) {
+  if (is_traced_number(o)) {
+    PyObject* real = PyNumber_Float(o);
+    if (!real) return false;
+    *out = {PyFloat_AsDouble(real), 0};
+    Py_DECREF(real);
+    return true;
+  }
   const int done = read_number(o, out);
   if (done == 0) PyErr_Format(PyExc_TypeError, "%s must be a number, not %.200s: %R", what, Py_TYPE(o)->tp_name, o);
   return done > 0;

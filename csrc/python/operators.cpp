@@ -8,6 +8,7 @@
 
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
+#include "python/observe.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -21,6 +22,14 @@ PyObject* not_implemented() {
   Py_RETURN_NOTIMPLEMENTED;
 }
 
+// Whether a refused power yields what IEEE says instead: compiled functions do not raise, so neither does their
+// recording.
+bool goes_on(double x, double y, double* z) {
+  if (!observer()) return false;
+  *z = fn::pow(x, y);
+  return true;
+}
+
 // ---- recording
 // -----------------------------------------------------------------------------------------------------------------
 
@@ -30,7 +39,7 @@ inline PyObject* record_binary(Node* a, Node* b, PyTypeObject* type) {
   double z;
   if constexpr (op == Op::pow) {
     const Status status = power(x, y, &z);
-    if (status != Status::ok) return raise_power(status, x, y);
+    if (status != Status::ok && !goes_on(x, y, &z)) return raise_power(status, x, y);
   } else {
     z = Rule<op>::value(x, y);
   }
@@ -50,7 +59,7 @@ inline PyObject* record_constant(Node* a, Number number, PyTypeObject* type) {
   double z;
   if constexpr (op == Op::pow) {
     const Status status = power(x, y, &z);
-    if (status != Status::ok) return raise_power(status, x, y);
+    if (status != Status::ok && !goes_on(x, y, &z)) return raise_power(status, x, y);
   } else {
     z = Rule<op>::value(x, y);
   }
@@ -74,7 +83,7 @@ PyObject* record_powc(Node* a, Number exponent, PyTypeObject* type) {
   const double x = a->data;
   double z;
   const Status status = power(x, exponent.value, &z);
-  if (status != Status::ok) return raise_power(status, x, exponent.value);
+  if (status != Status::ok && !goes_on(x, exponent.value, &z)) return raise_power(status, x, exponent.value);
   Flags flags = inherited(a->flags);
   if (a->flags & kArray) [[unlikely]]
     return record_lanes_power(a, exponent, type);
@@ -92,7 +101,7 @@ inline PyObject* record_unary(Node* a, PyTypeObject* type) {
   if (!std::isfinite(z)) [[unlikely]] {  // an array's number is a NaN, and so is then z
     if (a->flags & kArray) return record_lanes_unary(op, a, type);
     const Status status = check<op>(x, z);
-    if (status != Status::ok) return raise_status(status, info(op).name, x);
+    if (status != Status::ok && !observer()) return raise_status(status, info(op).name, x);
   }
   Flags flags = inherited(a->flags);
   if (Rule<op>::int_value(a->flags & kDataInt, x)) flags |= int_flag(&z);
@@ -210,7 +219,7 @@ PyObject* record_over_constant(Node* inner, Number number, PyTypeObject* type) {
 Node* make_reciprocal(Node* a) {
   double z;
   const Status status = power(a->data, -1.0, &z);
-  if (status != Status::ok) {
+  if (status != Status::ok && !goes_on(a->data, -1.0, &z)) {
     raise_power(status, a->data, -1.0);
     return nullptr;
   }
@@ -309,16 +318,25 @@ bool one_number(PyObject* self, const char* what, PyObject* error, double* numbe
 }
 
 int value_bool(PyObject* self) {
+  if (observer()) [[unlikely]] {
+    PyObject* seen = observe("truth", self);
+    Py_XDECREF(seen);
+    return seen ? seen == Py_True : -1;
+  }
   double number;
   return one_number(self, "the truth", PyExc_ValueError, &number) ? number != 0.0 : -1;
 }
 
 PyObject* value_float(PyObject* self) {
+  if (observer()) [[unlikely]]
+    return observe("real", self);
   double number;
   return one_number(self, "float()", PyExc_TypeError, &number) ? PyFloat_FromDouble(number) : nullptr;
 }
 
 PyObject* value_int(PyObject* self) {
+  if (observer()) [[unlikely]]
+    return observe("whole", self);
   double number;
   return one_number(self, "int()", PyExc_TypeError, &number) ? PyLong_FromDouble(number) : nullptr;
 }
@@ -332,6 +350,12 @@ PyObject* value_compare(PyObject* l, PyObject* r, int operation) {
   if (operation == Py_EQ || operation == Py_NE) {
     if (l != r) return not_implemented();
     return PyBool_FromLong(operation == Py_EQ);
+  }
+  if (observer()) [[unlikely]] {
+    PyObject* compared = observe("data", l);
+    PyObject* out = compared ? PyObject_RichCompare(compared, r, operation) : nullptr;
+    Py_XDECREF(compared);
+    return out;
   }
   Number number;
   const int done = read_number(r, &number);
@@ -353,8 +377,7 @@ PyObject* value_format(PyObject* self, PyObject* spec) {
     return nullptr;
   }
   if (PyUnicode_GET_LENGTH(spec) == 0) return PyObject_Str(self);
-  Node* n = node_of(self);
-  PyObject* number = n->flags & kArray ? data_view(n) : to_python(n->data, n->flags & kDataInt);
+  PyObject* number = PyObject_GetAttrString(self, "data");
   if (!number) return nullptr;
   PyObject* out = PyObject_Format(number, spec);
   Py_DECREF(number);

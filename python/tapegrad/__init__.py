@@ -1,13 +1,31 @@
 """tapegrad: a scalar autograd engine with micrograd's interface and a C++ core.
 
 `Value` is the whole interface: see its docstring and the README. `Neuron`, `Layer` and `MLP` are the lectures'
-networks, `draw_dot` draws a graph, `tapegrad.micrograd` is the published package's dialect, `tapegrad.reference` the
-same in plain Python.
+networks, `draw_dot` draws a graph, `compile` and `vmap` make functions that run without Python, `tapegrad.micrograd`
+is the published package's dialect, `tapegrad.reference` the same in plain Python.
 """
 
 from tapegrad._core import Value, live_nodes
+from tapegrad.compiled import Program, clip, compile, grad, maximum, minimum, value_and_grad, vmap, where
 from tapegrad.drawing import draw_dot, trace
 from tapegrad.nn import MLP, Layer, Neuron
 
-__all__ = ["MLP", "Layer", "Neuron", "Value", "draw_dot", "live_nodes", "trace"]
+__all__ = [
+    "MLP",
+    "Layer",
+    "Neuron",
+    "Program",
+    "Value",
+    "clip",
+    "compile",
+    "draw_dot",
+    "grad",
+    "live_nodes",
+    "maximum",
+    "minimum",
+    "trace",
+    "value_and_grad",
+    "vmap",
+    "where",
+]
 __version__ = "0.1.0"

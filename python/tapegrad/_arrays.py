@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tapegrad._core import Value
 
 
-def features(x: Any, count: int) -> Any:
+def features(x: Any, count: int | None) -> Any:
     """The input of a layer as a list of its `count` features where `x` is a matrix or a Value, else `x` itself.
 
     A matrix, an array or a Value, has shape (samples, features): its columns are the features, arrays over the samples.
-    A Value over one axis holds the features of one sample, or, for a layer with a single input, that input for all samples.
+    A Value over one axis holds the features of one sample, or, for a layer with a single input, that input for all
+    samples.
+
+    `count` is None where the neurons are not ours and may take any number of features.
 
     Raises ValueError where the number of features is not `count`.
     """
@@ -25,7 +29,14 @@ def features(x: Any, count: int) -> Any:
             return [x]
     elif ndim != 2 or getattr(x.dtype, "kind", "O") not in "biuf":
         return x
-    if ndim > 2 or x.shape[-1] != count:
-        wanted = f"({count},) or (samples, {count})" if ndim == 1 else f"(samples, {count})"
-        raise ValueError(f"the input of a layer with {count} inputs has shape {wanted}, not {x.shape}")
-    return [x[..., i] for i in range(count)]
+    if ndim > 2 or (count is not None and x.shape[-1] != count):
+        some = "nin" if count is None else count
+        wanted = f"({some},) or (samples, {some})" if ndim == 1 else f"(samples, {some})"
+        raise ValueError(f"the input of a layer with {some} inputs has shape {wanted}, not {x.shape}")
+    return [x[..., i] for i in range(x.shape[-1])]
+
+
+def input_count(neurons: Sequence[Any]) -> int | None:
+    """How many inputs the neurons of a layer take, None where the first, which may be any callable, does not say."""
+    weights: Any = getattr(neurons[0], "w", None) if neurons else ()
+    return len(weights) if hasattr(weights, "__len__") else None

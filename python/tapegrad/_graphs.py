@@ -144,7 +144,7 @@ def _assign(value: Value, attributes: dict[str, Any]) -> None:
     if not isinstance(attributes, dict):
         raise ValueError(f"damaged Value: its attributes should be a dict, not {attributes!r:.200}")
     for name, item in attributes.items():
-        if name == "data" and getattr(item, "ndim", 0):
+        if name == "data" and getattr(item, "ndim", None):
             _core.hold_array(value, item)
         else:
             setattr(value, name, item)

@@ -1,4 +1,4 @@
-"""NumPy's functions called with a Value (NEP 18): those that have a meaning for array Values, and a clear refusal for others."""
+"""NumPy's functions called with a Value (NEP 18): those that array Values give a meaning, a clear refusal else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _OWN: dict[str, Callable[..., Any]] = {"clip": _clip, "dot": _dot, "where": _whe
 def _has_array(items: Iterable[Any]) -> bool:
     """Whether an array Value is among the arguments, or among the items of one that is a list or a tuple."""
     return any(
-        (isinstance(item, Value) and item.ndim > 0) or (isinstance(item, list | tuple) and _has_array(item)) for item in items
+        (isinstance(item, Value) and item.ndim > 0) or (isinstance(item, list | tuple) and _has_array(item))
+        for item in items
     )
 
 

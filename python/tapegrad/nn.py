@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tapegrad._arrays import features
+from tapegrad._arrays import features, input_count
 from tapegrad._core import Value
 from tapegrad._core import layer as _core_layer
 from tapegrad._core import neuron as _core_neuron
@@ -41,7 +41,8 @@ class Neuron:
         As in the lectures, weights and inputs are paired up to the shorter of the two. Inputs that are arrays, or one
         matrix of shape (samples, nin), give an array Value with the output for each sample.
         """
-        x = _inputs(x, len(self.w))
+        if type(x) is not list and type(x) is not tuple:
+            x = _inputs(features(x, len(self.w)))
         out = _core_neuron(self.w, x, self.b, _ACTIVATION)
         if out is None:  # patched operators or Values of a subclass: Python's own dispatch decides
             out = sum((wi * xi for wi, xi in zip(self.w, x, strict=False)), self.b).tanh()
@@ -83,7 +84,8 @@ class Layer:
         Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give array Values.
         Plain neurons are computed in one call into C++; where there is one of a subclass, each neuron is called.
         """
-        x = _inputs(x, len(self.neurons[0].w) if self.neurons else 0)
+        if type(x) is not list and type(x) is not tuple:
+            x = _inputs(features(x, input_count(self.neurons)))
         outs = None
         if Neuron.__call__ is _NEURON_CALL:
             outs = _core_layer(self.neurons, x, Neuron, _ACTIVATION, None)
@@ -125,7 +127,8 @@ class MLP:
         """
         out: Any = x
         for i, layer in enumerate(self.layers):
-            out = layer([out] if i and isinstance(out, Value) else out)
+            # Between layers an array is the one feature of all samples, whatever its length.
+            out = layer([out] if i and isinstance(out, Value) and out.ndim else out)
         return out
 
     def parameters(self) -> list[Value]:
@@ -137,14 +140,11 @@ class MLP:
         _zero_grad(self.parameters())
 
 
-def _inputs(x: Iterable[Value | float] | Value, count: int) -> Sequence[Value | float]:
+def _inputs(x: Iterable[Value | float] | Value) -> Sequence[Value | float]:
     """``x`` as something that every neuron of a layer can walk through: an iterator would be empty after the first.
 
     A single Value stands for a list of one, as a layer of one neuron returns it.
     """
-    if type(x) is list or type(x) is tuple:
-        return x
-    x = features(x, count)
     if isinstance(x, Value):
         return [x]
     try:

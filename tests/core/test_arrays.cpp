@@ -45,7 +45,7 @@ Shape shape(std::initializer_list<std::size_t> dims) {
 
 Held leaf(Arena& arena, const Shape& s, double low = -2, double high = 2) {
   if (!s.ndim) return {arena, arena.make_leaf(random_number(low, high), 0)};
-  Draft draft;
+  ArrayDraft draft;
   draft.shape = s;
   CHECK(!draft.settle());
   Buffer* buffer = make_buffer(s.size);
@@ -76,7 +76,7 @@ void set_seed(Node* n, std::size_t i, double g) {
 using Operands = std::vector<Node*>;
 using Build = std::function<Node*(Arena&, const Operands&)>;
 
-Node* make(Arena& arena, Draft draft, const Operands& operands) {
+Node* make(Arena& arena, ArrayDraft draft, const Operands& operands) {
   draft.operands = operands.data();
   draft.count = static_cast<std::uint32_t>(operands.size());
   if (const char* why = draft.settle()) {
@@ -138,7 +138,7 @@ void check_gradients(const char* what, const Build& build, std::initializer_list
 
 Build table(Op op, double exponent = 0) {
   return [=](Arena& arena, const Operands& operands) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::table;
     draft.table = op;
     draft.number = exponent;
@@ -178,7 +178,7 @@ void lane_by_lane() {
   for (const double exponent : {2.0, -1.0, 0.5, 3.0, 1.0, 0.0})
     check_gradients("powc", table(Op::powc, exponent), {matrix}, 0.3);
   const Build where = [](Arena& arena, const Operands& operands) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::where;
     Held condition = leaf(arena, shape({3, 1}));
     lane(condition.get(), 0) = 0;
@@ -193,7 +193,7 @@ void reductions() {
     for (std::uint32_t axes = 0; axes < 8; ++axes) {
       for (const bool keeps : {false, true}) {
         const Build build = [=](Arena& arena, const Operands& operands) {
-          Draft draft;
+          ArrayDraft draft;
           draft.op = op;
           draft.axes = axes;
           draft.keeps_axes = keeps;
@@ -209,7 +209,7 @@ void reductions() {
   Arena arena(hooks());
   Held x = leaf(arena, shape({4}));
   for (const std::size_t i : {0, 1, 2, 3}) lane(x.get(), i) = i == 1 ? -1.0 : 5.0;
-  Draft draft;
+  ArrayDraft draft;
   draft.op = ArrayOp::max;
   draft.axes = 1;
   Held top(arena, make(arena, draft, {x.get()}));
@@ -221,7 +221,7 @@ void reductions() {
 
 void products() {
   const Build dot = [](Arena& arena, const Operands& operands) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::dot;
     return make(arena, draft, operands);
   };
@@ -235,7 +235,7 @@ void products() {
                              {shape({0, 2}), shape({2, 3})}})
     check_gradients("dot", dot, {shapes.first, shapes.second});
   const Build affine = [](Arena& arena, const Operands& operands) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::affine;
     return make(arena, draft, operands);
   };
@@ -249,7 +249,7 @@ void products() {
 void places() {
   const auto with = [](ArrayOp op, const Shape& s, std::vector<std::int64_t> params) -> Build {
     return [=](Arena& arena, const Operands& operands) {
-      Draft draft;
+      ArrayDraft draft;
       draft.op = op;
       draft.shape = s;
       draft.params = params.data();
@@ -276,7 +276,7 @@ void local_gradients() {
     Arena arena(hooks());
     Held x = leaf(arena, shapes.first), local = leaf(arena, shapes.second);
     Node* operands[] = {x.get(), local.get()};
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::custom;
     draft.operands = operands;
     draft.count = 1;
@@ -302,7 +302,7 @@ void what_does_not_fit_is_refused() {
        cube = leaf(arena, shape({2, 2, 2}));
   const auto wrong = [&](ArrayOp op, Operands operands, Op row = Op::add, std::vector<std::int64_t> params = {},
                          const Shape& s = {}, std::uint32_t axes = 0) {
-    Draft draft;
+    ArrayDraft draft;
     draft.op = op;
     draft.table = row;
     draft.operands = operands.data();
@@ -435,7 +435,7 @@ void an_array_becomes_another() {
   Arena arena(hooks());
   Held x = leaf(arena, shape({3}));
   Held n(arena, arena.make_constant(1.5, 0));
-  Draft draft;
+  ArrayDraft draft;
   draft.shape = shape({2});
   CHECK(become_array(arena, n.get(), draft, make_buffer(2), nullptr));
   CHECK((n->flags & kArray) && std::isnan(n->data) && is_leaf(n.get()) && n->mark == kLeafMark);
@@ -468,7 +468,7 @@ void failing_allocations() {
     CHECK(fine == (after >= 5));
     Node* failed = nullptr;
     allocations_left = 0;
-    Draft draft;
+    ArrayDraft draft;
     draft.op = ArrayOp::table;
     draft.table = Op::exp;
     Node* operand = x.get();
@@ -519,10 +519,10 @@ void threads_share_leaves() {
     const auto work = [&](int which) {
       const std::lock_guard mine(turn);
       for (int round = 0; round < kRounds; ++round) {
-        Draft draft;
+        ArrayDraft draft;
         draft.op = ArrayOp::affine;
         Held sum(arena, make(arena, draft, {w.get(), w.get(), x.get(), w.get(), x.get()}));
-        Draft reshaped;
+        ArrayDraft reshaped;
         reshaped.op = ArrayOp::reshape;
         reshaped.shape = shape({n / 6, 6});
         Held matrix(arena, make(arena, reshaped, {sum.get()}));

@@ -6,7 +6,7 @@
 namespace tapegrad::rules {
 
 // An operand with all the lanes of the result, or one number for all of them.
-inline bool even(const Frame& f, const Term& t) {
+inline bool even(const Frame& f, const ArrayTerm& t) {
   return !t.step || t.size == f.size;
 }
 
@@ -19,7 +19,7 @@ bool choppy(const Loop<K>& loop) {
 // The operand with its lanes spread out to those of the result.
 class Spread {
  public:
-  bool make(const Frame& f, const Term& t) {
+  bool make(const Frame& f, const ArrayTerm& t) {
     lanes_ = t.lanes();
     if (even(f, t)) return true;
     memory_ = scratch(f.size);
@@ -40,7 +40,7 @@ class Spread {
 };
 
 // Adds lanes shaped like the result to the gradient of an operand that was broadcast.
-inline void fold(const Frame& f, const double* lanes, Term& t) {
+inline void fold(const Frame& f, const double* lanes, ArrayTerm& t) {
   Loop<2> loop(f.shape);
   loop.broadcast(0, f.shape);
   loop.broadcast(1, shape_of(t.array));
@@ -52,7 +52,7 @@ template <>
 struct ArrayRule<ArrayOp::table> {
   static bool is_binary(Op op) { return kArity[static_cast<int>(op)] == 2; }
 
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     if (d.table < Op::powc || d.table >= Op::count || d.count != kArity[static_cast<int>(d.table)]) return kDamaged;
     return broadcast_all(d);
   }
@@ -79,7 +79,7 @@ struct ArrayRule<ArrayOp::table> {
 
   static bool forward(Frame& f) {
     const Op op = f.array->table;
-    const Term &x = f.terms[0], &y = f.terms[f.count - 1];
+    const ArrayTerm &x = f.terms[0], &y = f.terms[f.count - 1];
     if (even(f, x) && even(f, y)) {
       lanes::forward(op, f.size, x.lanes(), second(f), f.z);
       return true;
@@ -99,7 +99,7 @@ struct ArrayRule<ArrayOp::table> {
 
   // The gradient of operand k where every operand has all lanes or is one number.
   static void flow(Frame& f, int k, lanes::Operand x, lanes::Operand y) {
-    Term& t = f.terms[k];
+    ArrayTerm& t = f.terms[k];
     if (t.step) {
       lanes::backward(f.array->table, k, f.size, x, y, f.z, f.gz, t.g, writing(t));
     } else {
@@ -109,12 +109,12 @@ struct ArrayRule<ArrayOp::table> {
 
   static bool backward(Frame& f) {
     const Op op = f.array->table;
-    Term& x = f.terms[0];
+    ArrayTerm& x = f.terms[0];
     if (!is_binary(op)) {
       flow(f, 0, x.lanes(), second(f));
       return true;
     }
-    Term& y = f.terms[1];
+    ArrayTerm& y = f.terms[1];
     if (even(f, x) && even(f, y)) {
       if (x.step && y.step) {
         const lanes::Write write_x = writing(x);
@@ -128,7 +128,7 @@ struct ArrayRule<ArrayOp::table> {
     const Loop<3> loop = loop_over(f);
     if (choppy(loop)) return backward_spread(f);
     for (int k : {0, 1}) {
-      Term& t = f.terms[k];
+      ArrayTerm& t = f.terms[k];
       // An operand that is met in every run is written there once; others are added to.
       const lanes::Write write = t.step && t.size == f.size ? writing(t) : lanes::Write::add;
       prepare(t);
@@ -150,7 +150,7 @@ struct ArrayRule<ArrayOp::table> {
     const Scratch flat = scratch(f.size);
     if (!flat || !spread[0].make(f, f.terms[0]) || !spread[1].make(f, f.terms[1])) return false;
     for (int k : {0, 1}) {
-      Term& t = f.terms[k];
+      ArrayTerm& t = f.terms[k];
       if (even(f, t)) {
         flow(f, k, spread[0].lanes(), spread[1].lanes());
         continue;
@@ -166,7 +166,7 @@ struct ArrayRule<ArrayOp::table> {
 
 template <>
 struct ArrayRule<ArrayOp::where> {
-  static const char* settle(Draft& d) { return d.count == 3 ? broadcast_all(d) : kDamaged; }
+  static const char* settle(ArrayDraft& d) { return d.count == 3 ? broadcast_all(d) : kDamaged; }
 
   static Loop<4> loop_over(const Frame& f) {
     Loop<4> loop(f.shape);

@@ -8,7 +8,9 @@ namespace tapegrad::rules {
 
 template <>
 struct ArrayRule<ArrayOp::leaf> {
-  static const char* settle(Draft& d) { return d.count || d.has_local_grads || !d.shape.ndim ? kDamaged : nullptr; }
+  static const char* settle(ArrayDraft& d) {
+    return d.count || d.has_local_grads || !d.shape.ndim ? kDamaged : nullptr;
+  }
   static bool forward(Frame&) { return true; }
   static bool backward(Frame&) { return true; }
 };
@@ -16,10 +18,10 @@ struct ArrayRule<ArrayOp::leaf> {
 // With local gradients: operand k gets local gradient k times the node's gradient, all broadcast, summed to its shape.
 template <>
 struct ArrayRule<ArrayOp::custom> {
-  static bool loop_shape(const Shape& z, const Term& x, const Term& local, Shape* shape) {
+  static bool loop_shape(const Shape& z, const ArrayTerm& x, const ArrayTerm& local, Shape* shape) {
     return broadcast(z, shape_of(x.array), shape) && broadcast(*shape, shape_of(local.array), shape);
   }
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     for (std::uint32_t k = 0; d.has_local_grads && k < d.count; ++k) {
       Shape shape;
       if (!broadcast(d.shape, shape_of(d.operands[k]), &shape) ||
@@ -37,7 +39,7 @@ struct ArrayRule<ArrayOp::custom> {
     const std::uint32_t count = f.array->count;
     for (std::uint32_t k = 0; k < f.count; ++k) prepare(f.terms[k]);
     for (std::uint32_t k = 0; k < count; ++k) {
-      Term &x = f.terms[k], &local = f.terms[count + k];
+      ArrayTerm &x = f.terms[k], &local = f.terms[count + k];
       Shape shape;
       loop_shape(f.shape, x, local, &shape);
       Loop<3> loop(shape);

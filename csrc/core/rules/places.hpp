@@ -22,7 +22,7 @@ struct Rearrangement {
 
 template <>
 struct ArrayRule<ArrayOp::view> : Rearrangement {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const Array* x = d.count == 1 ? array_of(d.operands[0]) : nullptr;
     if (!x || d.param_count != 1 + static_cast<std::size_t>(d.shape.ndim)) return kDamaged;
     if (!d.shape.size) return nullptr;
@@ -59,7 +59,7 @@ struct ArrayRule<ArrayOp::view> : Rearrangement {
 
 template <>
 struct ArrayRule<ArrayOp::gather> {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const Array* x = d.count == 1 ? array_of(d.operands[0]) : nullptr;
     if (!x || d.param_count != d.shape.size) return kDamaged;
     for (std::size_t i = 0; i < d.param_count; ++i)
@@ -82,7 +82,7 @@ struct ArrayRule<ArrayOp::gather> {
 template <>
 struct ArrayRule<ArrayOp::reshape> {
   // Of an array, or of one number into an array with one lane.
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const bool fits =
         d.count == 1 && shape_of(d.operands[0]).size == d.shape.size && (d.shape.ndim || array_of(d.operands[0]));
     return fits ? nullptr : kDamaged;
@@ -100,7 +100,7 @@ struct ArrayRule<ArrayOp::reshape> {
 
 template <>
 struct ArrayRule<ArrayOp::transpose> : Rearrangement {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const Array* x = d.count == 1 ? array_of(d.operands[0]) : nullptr;
     if (!x || d.param_count != x->ndim) return kDamaged;
     std::uint64_t seen = 0;

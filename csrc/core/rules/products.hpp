@@ -8,7 +8,7 @@ namespace tapegrad::rules {
 // Vectors count as one row on the left and one column on the right.
 template <>
 struct ArrayRule<ArrayOp::dot> {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const Array* a = d.count == 2 ? array_of(d.operands[0]) : nullptr;
     const Array* b = a ? array_of(d.operands[1]) : nullptr;
     if (!b) return kDamaged;
@@ -44,7 +44,7 @@ struct ArrayRule<ArrayOp::dot> {
   }
   static bool backward(Frame& f) {
     const Sizes n(f);
-    Term &ta = f.terms[0], &tb = f.terms[1];
+    ArrayTerm &ta = f.terms[0], &tb = f.terms[1];
     prepare(ta);
     prepare(tb);
     const double *a = ta.x, *b = tb.x, *gz = f.gz;
@@ -66,7 +66,7 @@ struct ArrayRule<ArrayOp::dot> {
 // b + w0*x0 + w1*x1 + ...: b and the w numbers, the x numbers or arrays of one shape.
 template <>
 struct ArrayRule<ArrayOp::affine> {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     if (d.count % 2 == 0) return kDamaged;
     d.shape = Shape();
     for (std::uint32_t i = 0; i < d.count; ++i) {
@@ -86,7 +86,7 @@ struct ArrayRule<ArrayOp::affine> {
     const double total = lanes::sum(f.size, f.gz);
     f.terms[0].gradient += total;
     for (std::uint32_t i = 1; i < f.count; i += 2) {
-      Term &w = f.terms[i], &x = f.terms[i + 1];
+      ArrayTerm &w = f.terms[i], &x = f.terms[i + 1];
       if (!x.step) {
         w.gradient += x.number * total;
         x.gradient += w.number * total;

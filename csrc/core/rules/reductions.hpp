@@ -9,7 +9,7 @@
 namespace tapegrad::rules {
 
 struct Reduction {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     const Array* x = d.count == 1 ? array_of(d.operands[0]) : nullptr;
     if (!x || (x->ndim < 32 && d.axes >> x->ndim)) return kDamaged;
     d.shape = Shape();
@@ -42,7 +42,7 @@ struct Reduction {
   }
   static void spread_out(Frame& f, double scale) {
     const Loop<2> loop = loop_over(f);
-    Term& x = f.terms[0];
+    ArrayTerm& x = f.terms[0];
     const lanes::Write write = writing(x);
     loop.each_run([&](const std::ptrdiff_t* at) {
       const lanes::Operand gz(f.gz + at[1], static_cast<std::size_t>(loop.step(1)));
@@ -87,7 +87,7 @@ struct ArrayRule<ArrayOp::mean> : Reduction {
 
 template <Op pick>
 struct Extreme : Reduction {
-  static const char* settle(Draft& d) {
+  static const char* settle(ArrayDraft& d) {
     if (const char* wrong = Reduction::settle(d)) return wrong;
     return d.shape.size && !d.operands[0]->array->size ? "of no lanes at all" : nullptr;
   }
@@ -109,7 +109,7 @@ struct Extreme : Reduction {
     const Scratch ties = scratch(f.size);
     if (!ties) return false;
     const Loop<2> loop = loop_over(f);
-    Term& t = f.terms[0];
+    ArrayTerm& t = f.terms[0];
     const auto hit = [&](const std::ptrdiff_t* at) {
       const double x = t.x[at[0]], z = f.z[at[1]];
       return x == z || (std::isnan(x) && std::isnan(z));

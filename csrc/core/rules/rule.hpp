@@ -22,20 +22,20 @@ inline Scratch scratch(std::size_t count) {
 }
 
 // Zeros the gradient of an operand whose lanes are not all written at first.
-inline void prepare(Term& term) {
+inline void prepare(ArrayTerm& term) {
   if (!term.fresh) return;
   lanes::fill(term.size, 0.0, term.g);
   term.fresh = false;
 }
 
 // Says once that the lanes of a fresh gradient are written rather than added to.
-inline lanes::Write writing(Term& term) {
+inline lanes::Write writing(ArrayTerm& term) {
   const bool fresh = term.fresh;
   term.fresh = false;
   return fresh ? lanes::Write::set : lanes::Write::add;
 }
 
-inline const char* broadcast_all(Draft& d) {
+inline const char* broadcast_all(ArrayDraft& d) {
   const Array* first = array_of(d.operands[0]);
   const auto like_first = [&](const Array* other) {  // or a number
     return !other ||

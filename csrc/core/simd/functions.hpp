@@ -55,11 +55,17 @@ TAPEGRAD_INLINE Vec hypot1(Vec x) {
 TAPEGRAD_INLINE Vec one(Vec) {
   return 1.0;
 }
-TAPEGRAD_INLINE Vec positive(Vec x) {
-  return select(x > 0.0, 1.0, 0.0);
+TAPEGRAD_INLINE Vec zero(Vec) {
+  return 0.0;
 }
-TAPEGRAD_INLINE Vec sign(Vec x) {
-  return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x));
+TAPEGRAD_INLINE Vec less(Vec x, Vec y) {
+  return select(x < y, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec less_equal(Vec x, Vec y) {
+  return select(x <= y, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec equal(Vec x, Vec y) {
+  return select(x == y, 1.0, 0.0);
 }
 TAPEGRAD_INLINE Vec maximum(Vec x, Vec y) {
   return select(x >= y, x, select(y > x, y, x + y));
@@ -69,6 +75,12 @@ TAPEGRAD_INLINE Vec minimum(Vec x, Vec y) {
 }
 TAPEGRAD_INLINE Vec above(Vec x, Vec y) {
   return select(x > y, 1.0, select(x == y, 0.5, 0.0));
+}
+TAPEGRAD_INLINE Vec positive(Vec x) {
+  return select(x > 0.0, 1.0, 0.0);
+}
+TAPEGRAD_INLINE Vec sign(Vec x) {
+  return select(x > 0.0, 1.0, select(x < 0.0, -1.0, x));
 }
 TAPEGRAD_INLINE Vec relu(Vec x) {
   return select(x < 0.0, 0.0, x);

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tapegrad import _core
-from tapegrad._arrays import features
+from tapegrad._arrays import features, input_count
 
 from .engine import Value
 
@@ -89,7 +89,7 @@ class Layer(Module):
 
         Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give array Values.
         """
-        x = features(x, len(self.neurons[0].w) if self.neurons else 0)
+        x = features(x, input_count(self.neurons))
         out = None
         # An iterator is used up by the first neuron, as in micrograd; a Neuron whose call was replaced gets that call.
         if not hasattr(x, "__next__") and _Neuron.__call__ is _neuron_call:

@@ -1,0 +1,77 @@
+// lower.hpp: from a program to steps over slots of memory, with the backward steps derived from the table's partial
+// derivatives.
+//
+// Slots: constants, then parameters, inputs, the gradients of both where wanted, then temporaries, which share slots
+// when their lifetimes allow. The first contribution to a temporary gradient is a store, so that nothing has to be
+// zeroed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/passes/passes.hpp"
+
+namespace tapegrad {
+
+inline constexpr std::uint32_t kNoSlot = ~0u;
+
+// What a backward step does to the gradient of an operand.
+enum class Mode : std::uint8_t { none, add, store };
+
+// Codes of steps beyond those of Code.
+inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);     // backward: dx += y * g
+inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;  // backward: g = 0
+inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 2;
+
+struct Step {
+  std::uint16_t code = 0;
+  Mode mode_x = Mode::none, mode_y = Mode::none;
+  std::uint32_t z = kNoSlot, x = kNoSlot, y = kNoSlot;    // values; of select z, condition x and choices y, w
+  std::uint32_t g = kNoSlot, dx = kNoSlot, dy = kNoSlot;  // gradients: of the result, of the operands
+  std::uint32_t first = 0, count = 0;                     // of a sum: its terms
+};
+
+// One term of a sum: forward the value x, or the product x * y; backward the gradient x and its mode.
+struct Term {
+  std::uint32_t x, y;
+  Mode mode;
+};
+
+struct CheckedSlot {
+  std::uint32_t slot;
+  Guard guard;
+};
+
+struct Lowered {
+  std::vector<Step> forward, backward;
+  std::vector<Term> terms;
+  std::vector<double> constants;
+  std::uint32_t inputs = 0, params = 0;
+  std::uint32_t input_base = 0, param_base = 0;
+  std::uint32_t input_gradients = kNoSlot, param_gradients = kNoSlot;  // first slot of each, where wanted
+  std::uint32_t slots = 0;
+  std::uint32_t seed = kNoSlot;  // gradient of the output; kNoSlot where nothing wanted depends on it
+  std::vector<std::uint32_t> outputs;
+  std::vector<CheckedSlot> guards;
+};
+
+struct Lowering {
+  bool forward_only = true;
+  bool param_gradients = false;
+  std::vector<bool> input_gradients;  // which inputs; empty for none
+  bool first_writer_stores = true;
+  bool share_slots = true;
+  bool fuse_products = true;
+};
+
+// With gradients the program must have one output. Time and memory linear in its instructions.
+Lowered lower(const Draft& draft, const Lowering& how);
+
+// Which of x, y and z the partial derivative by operand k of a table operation reads.
+struct Reads {
+  bool x, y, z;
+};
+Reads derivative_reads(Code code, int k);
+
+}  // namespace tapegrad

@@ -1,0 +1,13 @@
+// compile.hpp: what module.cpp registers of compiled functions.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace tapegrad::python {
+
+void register_observe(pybind11::module_& m);      // observe.cpp
+void register_programs(pybind11::module_& m);     // compile.cpp
+void register_environment(pybind11::module_& m);  // environment.cpp
+bool register_function(pybind11::module_& m);     // function.cpp
+
+}  // namespace tapegrad::python

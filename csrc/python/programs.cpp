@@ -1,0 +1,362 @@
+// programs.cpp: runs programs on the numbers that Values and callers hold, and brings the gradients back.
+#include "python/programs.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "python/numbers.hpp"
+
+namespace tapegrad::python {
+
+namespace {
+
+constexpr std::size_t kLetGoSteps = 20000;  // from this size on, a run lets other threads work
+
+bool is_off(const std::vector<std::string>& off, const char* name) {
+  return std::find(off.begin(), off.end(), name) != off.end();
+}
+
+}  // namespace
+
+// Memory for one run, given back at the end; lets go of the interpreter while a large program runs.
+struct RunnableProgram::Run {
+  Variant& variant;
+  std::unique_ptr<double[]> memory;
+  double* m;
+  PyThreadState* state = nullptr;
+  bool large;
+
+  explicit Run(Variant& v) : variant(v) {
+    if (v.spare.empty()) {
+      memory.reset(new double[v.code.slots()]);
+      v.code.prepare(memory.get());
+    } else {
+      memory = std::move(v.spare.back());
+      v.spare.pop_back();
+    }
+    m = memory.get();
+    large = v.lowered.forward.size() + v.lowered.backward.size() > kLetGoSteps;
+  }
+  ~Run() {
+    hold();
+    if (variant.spare.size() < 8) variant.spare.push_back(std::move(memory));
+  }
+  void let_go() {
+    if (large) state = PyEval_SaveThread();
+  }
+  void hold() {
+    if (state) PyEval_RestoreThread(state);
+    state = nullptr;
+  }
+
+  void load(const std::vector<Node*>& params, const double* inputs) {
+    const Lowered& l = variant.lowered;
+    double* p = m + l.param_base;
+    for (const Node* n : params) *p++ = n->data;
+    std::memcpy(m + l.input_base, inputs, l.inputs * sizeof(double));
+  }
+
+  // Forward and the guards; -1 when all hold.
+  long forward(bool check) {
+    if (check) {
+      const Failure failure = variant.code.checked_forward(m);
+      if (failure.code != Code::count) {
+        hold();
+        raise(failure);
+        return -2;
+      }
+    } else {
+      variant.code.forward(m);
+    }
+    const auto& guards = variant.lowered.guards;
+    for (std::size_t i = 0; i < guards.size(); ++i)
+      if (!guards[i].guard.holds(m[guards[i].slot])) return static_cast<long>(i);
+    return -1;
+  }
+
+  static void raise(const Failure& f) {
+    switch (f.code) {
+      case Code::pow:
+      case Code::powc: {
+        double z;
+        raise_power(power(f.x, f.y, &z), f.x, f.y);
+        return;
+      }
+      case Code::div:
+        PyErr_SetString(PyExc_ZeroDivisionError, "float division by zero");
+        return;
+      default: {
+        double z;
+        bool is_int;
+        const auto op = static_cast<Op>(f.code);
+        raise_status(evaluate_unary(op, f.x, false, &z, &is_int), info(op).name, f.x);
+      }
+    }
+  }
+};
+
+RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off,
+                                 bool check)
+    : program_(std::move(program)),
+      draft_(simplify(program_, exact, off, &counts_)),
+      params_(std::move(params)),
+      exact_(exact),
+      check_(check),
+      off_(std::move(off)) {}
+
+RunnableProgram::~RunnableProgram() {
+  for (Node* n : params_) arena().let_go(n);
+}
+
+Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
+  Variant*& last = last_[static_cast<int>(want)];
+  if (last && wanted.empty()) return *last;
+  const auto found = variants_.find({want, wanted});
+  if (found != variants_.end()) return found->second;
+  Lowering how;
+  how.forward_only = want == Want::value;
+  how.param_gradients = want == Want::param_gradients;
+  if (want == Want::input_gradients)
+    how.input_gradients = wanted.empty() ? std::vector<bool>(program_.inputs, true) : wanted;
+  how.first_writer_stores = !is_off(off_, "first-writer stores");
+  how.share_slots = !is_off(off_, "slot sharing");
+  how.fuse_products = !is_off(off_, "fused products");
+  Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft_, how))).first->second;
+  if (wanted.empty()) last = &made;
+  return made;
+}
+
+const Variant& RunnableProgram::variant(Want want, const std::vector<bool>& wanted) {
+  return find(want, wanted);
+}
+
+long RunnableProgram::run(const double* inputs, double* outputs) {
+  Run run(find(Want::value, {}));
+  run.load(params_, inputs);
+  run.let_go();
+  const long guard = run.forward(check_);
+  if (guard != -1) return guard;
+  for (std::uint32_t slot : run.variant.lowered.outputs) *outputs++ = run.m[slot];
+  return -1;
+}
+
+long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output,
+                                    double* gradients) {
+  Run run(find(Want::input_gradients, wanted));
+  const Lowered& l = run.variant.lowered;
+  run.load(params_, inputs);
+  run.let_go();
+  const long guard = run.forward(check_);
+  if (guard != -1) return guard;
+  *output = run.m[l.outputs[0]];
+  double* g = run.m + l.input_gradients;
+  if (l.inputs) std::fill(g, g + l.inputs, 0.0);
+  if (l.seed != kNoSlot) {
+    run.m[l.seed] = 1.0;
+    run.variant.code.backward(run.m);
+  }
+  if (l.inputs) std::memcpy(gradients, g, l.inputs * sizeof(double));
+  return -1;
+}
+
+long RunnableProgram::run_backward(const double* inputs, double* output) {
+  Run run(find(Want::param_gradients, {}));
+  const Lowered& l = run.variant.lowered;
+  run.load(params_, inputs);
+  double* g = run.m + l.param_gradients;
+  bool interior = false;
+  for (const Node* n : params_) interior |= n->op != Op::leaf;
+  std::vector<double> before;  // to see whether another thread changed a gradient meanwhile
+  if (interior) {
+    std::fill(g, g + params_.size(), 0.0);
+  } else {
+    // The parts are added to what is there one by one, in the order in which an eager sweep adds them.
+    for (std::size_t i = 0; i < params_.size(); ++i) g[i] = params_[i]->grad;
+    if (run.large) before.assign(g, g + params_.size());
+  }
+  run.let_go();
+  const long guard = run.forward(check_);
+  if (guard != -1) return guard;
+  *output = run.m[l.outputs[0]];
+  if (l.seed == kNoSlot) return -1;
+  run.m[l.seed] = 1.0;
+  run.variant.code.backward(run.m);
+  run.hold();
+  if (!interior) {
+    for (std::size_t i = 0; i < params_.size(); ++i) {
+      Node* n = params_[i];
+      n->grad = before.empty() || n->grad == before[i] ? g[i] : n->grad + (g[i] - before[i]);
+      n->flags &= static_cast<Flags>(~kGradInt);
+    }
+    return -1;
+  }
+  return add_gradients(g) ? -1 : -2;
+}
+
+// A parameter with operands of its own passes its gradient on to them: an ordinary sweep from above the parameters does
+// it.
+bool RunnableProgram::add_gradients(const double* gradients) {
+  if (params_.empty()) return true;
+  PyObject* top =
+      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+           value_type(), kTracked);
+  PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
+  Py_XDECREF(top);
+  Py_XDECREF(done);
+  return done != nullptr;
+}
+
+// ---- lanes
+// ----------------------------------------------------------------------------------------------------------------------------
+
+LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off)
+    : split(std::move(s)),
+      uniform_draft(simplify(split.uniform, false, off, nullptr)),
+      lanes_draft(simplify(split.lanes, false, off, nullptr)),
+      uniform(lower(uniform_draft,
+                    [&] {
+                      Lowering own = how;
+                      own.input_gradients.clear();
+                      own.forward_only = !how.param_gradients;
+                      return own;
+                    }())),
+      uniform_code(uniform),
+      lanes(lower(lanes_draft, how)),
+      steps(split.lanes.code.size()) {}
+
+LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
+                                         const std::vector<bool>& wanted) {
+  std::vector<bool> batched;
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
+  const auto key = std::make_tuple(want, batched, wanted);
+  const auto found = lane_variants_.find(key);
+  if (found != lane_variants_.end()) return found->second;
+  Split split = split_uniform(program_, batched, !is_off(off_, "uniform subexpressions"));
+  Lowering how;
+  how.forward_only = want == Want::value;
+  how.param_gradients = want == Want::param_gradients;
+  for (std::uint32_t k : split.lane_inputs)
+    if (want == Want::input_gradients) how.input_gradients.push_back(wanted[k]);
+  how.first_writer_stores = !is_off(off_, "first-writer stores");
+  how.share_slots = !is_off(off_, "slot sharing");
+  how.fuse_products = !is_off(off_, "fused products");
+  return lane_variants_
+      .emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
+      .first->second;
+}
+
+// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
+// nothing was changed.
+LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
+                                       double* param_gradients) {
+  const Split& split = v.split;
+  std::vector<double> params;
+  params.reserve(split.lanes.params);
+  for (const Node* n : params_) params.push_back(n->data);
+  PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
+  struct Hold {
+    PyThreadState*& state;
+    ~Hold() {
+      if (state) PyEval_RestoreThread(state);
+    }
+  } hold{state};
+
+  const auto unbatched = static_cast<std::uint32_t>(split.uniform_inputs.size());
+  std::vector<double> memory;
+  if (split.shared) {
+    memory.resize(v.uniform_code.slots());
+    v.uniform_code.prepare(memory.data());
+    std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
+    for (std::uint32_t k = 0; k < unbatched; ++k)
+      memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
+    v.uniform_code.forward(memory.data());
+  }
+  for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
+  for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
+
+  std::vector<const double*> data;
+  std::vector<std::size_t> strides;
+  for (std::uint32_t k : split.lane_inputs) {
+    data.push_back(inputs[k].data);
+    strides.push_back(inputs[k].stride);
+  }
+  std::vector<double> gradients(param_gradients ? params.size() : 0);
+  run.params = params.data();
+  run.inputs = data.data();
+  run.input_strides = strides.data();
+  run.param_gradients = param_gradients ? gradients.data() : nullptr;
+  LaneGuards guards;
+  v.lanes.run(run, &guards);
+  for (std::size_t k = 0; k < guards.failures.size(); ++k)
+    if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
+  if (!param_gradients) return {};
+  if (split.shared && v.uniform.seed != kNoSlot) {
+    double* m = memory.data();
+    for (std::uint32_t k = 0; k < split.shared; ++k)
+      m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()),
+              m + v.uniform.param_gradients);
+    m[v.uniform.seed] = 1.0;
+    v.uniform_code.backward(m);
+    std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
+  } else {
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), param_gradients);
+  }
+  return {};
+}
+
+LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                       double* const* outputs) {
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = outputs;
+  return run_split(find_lanes(Want::value, inputs, {}), run, inputs, nullptr);
+}
+
+LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                                 double* output, double* const* gradients, const std::size_t* strides) {
+  std::vector<bool> wanted;
+  for (std::size_t k = 0; k < inputs.size(); ++k) wanted.push_back(gradients[k] != nullptr);
+  LaneVariant& v = find_lanes(Want::input_gradients, inputs, wanted);
+  std::vector<double*> to;
+  std::vector<std::size_t> apart;
+  for (std::uint32_t k : v.split.lane_inputs) {
+    to.push_back(gradients[k]);
+    apart.push_back(strides[k]);
+  }
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = &output;
+  run.input_gradients = to.data();
+  run.gradient_strides = apart.data();
+  return run_split(v, run, inputs, nullptr);
+}
+
+LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
+                                                double* output, double seed, bool* failed) {
+  LaneRun run;
+  run.lanes = lanes;
+  run.threads = threads;
+  run.outputs = &output;
+  run.seed = seed;
+  std::vector<double> gradients(params_.size());
+  const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
+  *failed = false;
+  if (outcome.guard != -1) return outcome;
+  bool interior = false;
+  for (const Node* n : params_) interior |= n->op != Op::leaf;
+  if (interior) {
+    *failed = !add_gradients(gradients.data());
+    return outcome;
+  }
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params_[i]->grad += gradients[i];
+    params_[i]->flags &= static_cast<Flags>(~kGradInt);
+  }
+  return outcome;
+}
+
+}  // namespace tapegrad::python

@@ -1,0 +1,101 @@
+// programs.hpp: a recorded program together with the Values that are its parameters, ready to run.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/replay.hpp"
+#include "core/replay_lanes.hpp"
+#include "python/value.hpp"
+
+namespace tapegrad::python {
+
+enum class Want { value, input_gradients, param_gradients };
+
+// One way to run a program, compiled on first use.
+struct Variant {
+  Lowered lowered;
+  ScalarCode code;
+  std::vector<std::unique_ptr<double[]>> spare;  // prepared memory that no run uses just now
+
+  explicit Variant(Lowered l) : lowered(std::move(l)), code(lowered) {}
+};
+
+// One way to run a program for many lanes: what is the same for all, then the lanes.
+struct LaneVariant {
+  Split split;
+  Draft uniform_draft, lanes_draft;
+  Lowered uniform;
+  ScalarCode uniform_code;
+  LaneCode lanes;
+  std::size_t steps;
+
+  LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
+};
+
+// A flat input of a run over lanes: its first number, and how far apart the lanes lie (0 where all lanes share it).
+struct LaneInput {
+  const double* data;
+  std::size_t stride;
+};
+
+struct LaneOutcome {
+  long guard = -1;  // the first guard that does not hold in some lane; -1: all hold
+  std::size_t failures = 0, first = 0;
+};
+
+// Used under the interpreter lock; runs of large programs let go of it, each on memory of its own.
+class RunnableProgram {
+ public:
+  // Takes over the parameters' counts: the caller holds each node once for the program.
+  RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off, bool check);
+  ~RunnableProgram();
+  RunnableProgram(const RunnableProgram&) = delete;
+  RunnableProgram& operator=(const RunnableProgram&) = delete;
+
+  // The three ways to run. Each returns -1, or the index of the first guard that does not hold, and then has changed
+  // nothing. With an error set (check=True only) it returns -2. `wanted` names the inputs whose gradients are wanted,
+  // all of them when empty.
+  long run(const double* inputs, double* outputs);
+  long run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output, double* gradients);
+  long run_backward(const double* inputs, double* output);
+
+  // The same for many lanes. `outputs` has an array of lanes for each output of the program. Gradients by the inputs:
+  // an array of lanes each, null where not wanted. run_lanes_backward() adds the gradients, summed over the lanes and
+  // times `seed`, into the parameters.
+  LaneOutcome run_lanes(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* const* outputs);
+  LaneOutcome run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                  double* const* gradients, const std::size_t* strides);
+  LaneOutcome run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads, double* output,
+                                 double seed, bool* failed);
+
+  const Program& program() const { return program_; }
+  const Draft& draft() const { return draft_; }
+  const std::vector<PassCount>& counts() const { return counts_; }
+  const std::vector<Node*>& params() const { return params_; }
+  const Variant& variant(Want want, const std::vector<bool>& wanted);
+  bool exact() const { return exact_; }
+  const std::vector<std::string>& off() const { return off_; }
+
+ private:
+  struct Run;
+  LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
+  LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
+  bool add_gradients(const double* gradients);
+  Variant& find(Want want, const std::vector<bool>& wanted);
+
+  Program program_;
+  std::vector<PassCount> counts_;  // filled while draft_ is made
+  Draft draft_;
+  std::vector<Node*> params_;
+  bool exact_, check_;
+  std::vector<std::string> off_;
+  std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
+  std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
+  Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
+};
+
+}  // namespace tapegrad::python
