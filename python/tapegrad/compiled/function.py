@@ -197,8 +197,9 @@ class Owner:
                 return  # recorded for this one call
             raise RecordingLimit(
                 f"{self.__wrapped__.__qualname__} was recorded {count} times and now needs another: "
-                f"{recording.reason}. Numbers that steer Python make one recording for each course: use tapegrad.where, "
-                "maximum or clip instead, raise max_recordings=, or say on_limit='eager' to record such calls anew each time"
+                f"{recording.reason}. Numbers that steer Python make one recording for each course: use "
+                "tapegrad.where, maximum or clip instead, raise max_recordings=, or say on_limit='eager' to record "
+                "such calls anew each time"
             )
         known.insert(0, recording)
 
