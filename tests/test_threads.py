@@ -277,7 +277,6 @@ AT_EXIT = {
         f = tapegrad.compile(lambda x: x * a + s)
         f(2.0); f.backward(2.0)
         tapegrad.vmap(f, threads=2)([1.0, 2.0])
-        f.me = f
         a.f = f
     """,
     "an exception on the way out": """
