@@ -1,4 +1,4 @@
-"""Threads, processes and interpreters: separate graphs do not disturb each other, graphs may die anywhere, and a process
+"""Threads, processes and interpreters: separate graphs do not disturb each other, graphs die anywhere, and a process
 ends cleanly whatever it still holds. What could crash runs in a process of its own."""
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def test_threads_share_leaves():
     in_threads(work)
     assert [v.grad for v in shared] == [THREADS * 100 * 10.0 + 2 * 100 * 2.0] * 4
     assert live_nodes() == base + 4
-    del shared
+    shared.clear()
     assert live_nodes() == base
 
 
@@ -309,8 +309,8 @@ for _ in range(200_000):
 
 
 def test_subinterpreters_are_refused_or_work():
-    """Both kinds, sharing the interpreter lock or not: an ImportError or the right answer, and the main interpreter goes
-    on as before."""
+    """Both kinds, with the interpreter lock shared or not: an ImportError or the right answer, and the main interpreter
+    goes on as before."""
     done = python(
         """
         import sys
