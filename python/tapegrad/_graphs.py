@@ -129,7 +129,7 @@ def restore_value(value: Value, state: Any) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"damaged Value: its state should have four parts, not {state!r:.200}") from None
     if graph is None:
-        value.data, value.grad = place, grad
+        _assign(value, {"data": place, "grad": grad})
     elif isinstance(graph, Graph) and isinstance(place, int) and place >= 0:
         graph.adopt(value, place)
     else:
@@ -144,7 +144,10 @@ def _assign(value: Value, attributes: dict[str, Any]) -> None:
     if not isinstance(attributes, dict):
         raise ValueError(f"damaged Value: its attributes should be a dict, not {attributes!r:.200}")
     for name, item in attributes.items():
-        setattr(value, name, item)
+        if name == "data" and getattr(item, "ndim", None):
+            _core.hold_array(value, item)
+        else:
+            setattr(value, name, item)
 
 
 def copy_value(value: Value) -> Value:
