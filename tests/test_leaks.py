@@ -172,7 +172,11 @@ SLOW: dict[str, Callable[[], Any]] = {
     "recordings": lambda: tapegrad.compile(lambda x: x * A + B)(2.0),
     "recordings that fail": refused(lambda: tapegrad.compile(raises)(2.0)),
     "transformed": lambda: (tapegrad.grad(lambda x: x * x)(3.0), tapegrad.value_and_grad(lambda x: x * A)(3.0)),
-    "programs": lambda: (F.program.text, pickle.loads(pickle.dumps(STRAIGHT.program))(2.0), STRAIGHT.program.graph()),
+    "programs": lambda: (
+        STRAIGHT.program.text,
+        pickle.loads(pickle.dumps(STRAIGHT.program))(2.0),
+        STRAIGHT.program.graph(),
+    ),
     "gradcheck": lambda: gradcheck(lambda x: x * A, 2.0),
     "gradcheck that fails": refused(lambda: gradcheck(lambda x: Value(x.data, (x,), (2.0,)), 2.0)),
 }
@@ -200,12 +204,14 @@ def state() -> tuple[int, int, list[int]]:
 
 
 def check(operation: Callable[[], Any], times: int) -> None:
-    """Runs it until caches are full, then three times as often as that."""
+    """Runs it until caches are full, then three times as often; a cache may still fill up in a few rounds more, but a
+    leak never ends."""
     for _ in range(max(20, times // 10)):
         operation()
     nodes, blocks, counts = state()
-    grown = []
-    for _ in range(3):
+    grown: list[int] = []
+    allowed = times // 100 + 5
+    while len(grown) < 3 or (min(grown) >= allowed and len(grown) < 12):
         for _ in range(times):
             operation()
         nodes_now, blocks_now, counts_now = state()
@@ -213,7 +219,7 @@ def check(operation: Callable[[], Any], times: int) -> None:
         assert counts_now == counts
         grown.append(blocks_now - blocks)
         blocks = blocks_now
-    assert min(grown) < times // 100 + 5, f"{grown} blocks more after each {times} calls"
+    assert min(grown) < allowed, f"{grown} blocks more after each {times} calls"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
