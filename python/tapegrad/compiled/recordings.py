@@ -113,7 +113,7 @@ class Recordings:
     def keep(self, structure: Structure, recording: Recording) -> None:
         """Puts a new recording first, within the bound; what belongs to an environment that is no more goes first."""
         with self._lock:
-            group = self._groups.setdefault(structure, [])
+            group = self._groups.get(structure, [])
             stale = [old for old in group if old.change()]
             for old in stale[_MAX_STALE - 1 :]:
                 group.remove(old)
@@ -126,7 +126,7 @@ class Recordings:
                     "that steer Python make one recording for each course: use tapegrad.where, maximum or clip "
                     "instead, raise max_recordings=, or say on_limit='eager' to record such calls anew each time"
                 )
-            group.insert(0, recording)
+            self._groups.setdefault(structure, group).insert(0, recording)
 
     def keeps(self, structure: Structure, recording: Recording) -> bool:
         return any(recording is other for other in self._groups.get(structure, ()))

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tapegrad import _core
 from tapegrad._core import Value
 from tapegrad.compiled.traced import is_traced, node_of, traced
+from tapegrad.compiled.trees import object_array
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -19,14 +22,40 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
     Inside a compiled function the choice is made at each call and, under `vmap`, in each lane.
     """
+    if _core.is_recording() and _any_array(condition, a, b):
+        return _elementwise(where, condition, a, b)
     if _core.is_recording() and (is_traced(condition) or isinstance(condition, Value)):
         if isinstance(a, Value) or isinstance(b, Value):
             return _core.select(node_of(condition), _detached(a), _detached(b))
         return traced(_core.current_observer(), _core.select(node_of(condition), node_of(a), node_of(b)))
+    if _has_lanes(condition) or _has_lanes(a) or _has_lanes(b):
+        return _core.where(condition, a, b)
     return a if condition else b
 
 
+def _any_array(*arguments: Any) -> bool:
+    return any(isinstance(x, np.ndarray) for x in arguments)
+
+
+def _elementwise(function: Any, *arguments: Any) -> Any:
+    """The function over arrays of Values, as a compiled function has them."""
+    arrays = np.broadcast_arrays(
+        *(x if isinstance(x, np.ndarray) else object_array([x])[0:1].reshape(()) for x in arguments)
+    )
+    out = object_array([function(*items) for items in zip(*(array.flat for array in arrays), strict=True)])
+    return out.reshape(arrays[0].shape)
+
+
+def _has_lanes(x: Any) -> bool:
+    """Whether x is an array, or a Value that holds one."""
+    return not is_traced(x) and getattr(x, "ndim", 0) > 0
+
+
 def _extreme(name: str, a: Any, b: Any) -> Any:
+    if _core.is_recording() and _any_array(a, b):
+        return _elementwise(maximum if name == "maximum" else minimum, a, b)
+    if _has_lanes(a) or _has_lanes(b):
+        return getattr(_core, name)(a, b)
     if isinstance(a, Value) or isinstance(b, Value):
         return _core.apply(name, [_detached(a), _detached(b)])
     if _core.is_recording() and (is_traced(a) or is_traced(b)):
@@ -49,5 +78,7 @@ def minimum(a: Any, b: Any) -> Any:
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:
-    """`x` limited to [low, high]: ``minimum(maximum(x, low), high)``."""
-    return minimum(maximum(x, low), high)
+    """`x` limited to [low, high]: ``minimum(maximum(x, low), high)``; None for no bound."""
+    if low is not None:
+        x = maximum(x, low)
+    return x if high is None else minimum(x, high)
