@@ -299,3 +299,83 @@ def test_looks_at_ints(name):
     for number in WHOLE:
         check(INTS[name], number, f, (int, float, tuple))
         assert type(f(number)) is type(eager(INTS[name], number)[0])
+
+
+THREE = np.arange(3.0)
+ARRAYS = {
+    "arr*x": lambda x: THREE * x,
+    "x*arr": lambda x: x * THREE,
+    "x+arr": lambda x: x + THREE,
+    "arr-x": lambda x: THREE - x,
+    "x/arr": lambda x: x / (THREE + 1),
+    "arr**x": lambda x: (THREE + 1) ** x,
+    "x**arr": lambda x: x**THREE,
+    "np.add": lambda x: np.add(x, THREE),
+    "np.maximum": lambda x: np.maximum(x, THREE),
+    "np.maximum s": lambda x: np.maximum(x, 0.5),
+    "np.minimum f": lambda x: np.minimum(np.float64(0.7), x),
+    "f<x": lambda x: x * bool(np.float64(1.0) < x),
+    "x<f": lambda x: x * bool(x < np.float64(1.0)),
+    "arr<x": lambda x: x * (x > THREE).sum(),
+    "x<arr": lambda x: x * (x < THREE).sum(),
+    "np.less": lambda x: x * np.less(x, 1.0),
+    "np.less arr": lambda x: x * np.less(THREE, x).sum(),
+    "eq": lambda x: x * np.equal(THREE, x).sum(),
+    "data<arr": lambda x: x * (x.data < THREE).sum(),
+    "arr<data": lambda x: x * (x.data > THREE).sum(),
+    "arr*data": lambda x: x * (THREE * x.data),
+    "data*arr": lambda x: x * (x.data * THREE),
+    "np.sqrt": lambda x: np.sqrt(x * x + 1),
+    "np.tanh": lambda x: np.tanh(x),
+    "np.abs": lambda x: np.abs(x),
+    "np.sum": lambda x: np.sum(x * THREE),
+    "dot": lambda x: np.dot(THREE, np.array([x, x, x])),
+    "dot2": lambda x: np.dot(x, 3.0),
+    "dot3": lambda x: np.dot(x, THREE),
+    "matmul": lambda x: THREE @ np.array([x, x, x]),
+    "outer": lambda x: np.outer(np.array([x, x]), THREE),
+    "einsum": lambda x: np.einsum("i,i->", THREE, np.array([x, x, x])),
+    "linalg": lambda x: np.linalg.norm(np.array([x, x])),
+    "mean": lambda x: np.mean([x, x]),
+    "where": lambda x: np.where(x < THREE, THREE, x),
+    "clip": lambda x: np.clip(x, 0, 1),
+    "np.clip data": lambda x: x * np.clip(x.data, 0, 1),
+    "any": lambda x: x * np.any(np.array([x - 1, x])),
+    "isnan": lambda x: x * np.isnan(x.data),
+    "interp": lambda x: x * np.interp(x.data, THREE, THREE),
+    "searchsorted": lambda x: x * np.searchsorted(THREE, x.data),
+    "digitize": lambda x: x * np.digitize(x.data, THREE),
+    "argsort": lambda x: x * np.argsort([x.data, 1.0, 0.2])[0],
+    "float(arr)": lambda x: x * np.array([x.data], dtype=float)[0],
+    "asarray": lambda x: np.asarray([x, 1.0]).sum(),
+    "full": lambda x: np.full(3, x).sum(),
+    "full d": lambda x: x * np.full(3, x.data).sum(),
+    "stack": lambda x: np.stack([np.array([x, x]), THREE[:2]]).sum(),
+    "linspace": lambda x: x * np.linspace(0, x.data, 3).sum(),
+    "arange": lambda x: x * np.arange(x.data).sum(),
+    "random": lambda x: x.sum(),
+    "x.shape": lambda x: x * len(x.shape),
+    "Value([x])": lambda x: Value([x, x]).sum(),
+    "x.dot": lambda x: x.dot(3.0),
+    "x.clip": lambda x: x.clip(0.0, 1.0),
+    "x.max": lambda x: x.max(),
+    "x[0]": lambda x: x[0],
+    "float arr": lambda x: float(np.array(x)),
+    "x.mean": lambda x: x.mean(),
+    "x.T": lambda x: x.T,
+    "x.item": lambda x: x * x.data.item(),
+}
+
+
+def numbers_of(x):
+    """A result of NumPy's with the numbers of its Values."""
+    if isinstance(x, np.ndarray) and x.dtype == object:
+        return np.array([stripped(item) for item in x.flat]).reshape(x.shape)
+    return np.asarray(stripped(x))
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_looks_by_numpy(name):
+    f = compile(ARRAYS[name])
+    for number in (0.5, 2.0, -1.0, 0.5):
+        np.testing.assert_allclose(f(number), numbers_of(ARRAYS[name](Value(number))), rtol=1e-15)

@@ -164,7 +164,7 @@ PyObject* function_calls(PyObject* self, PyObject* program) {
 }
 
 PyObject* function_getattro(PyObject* self, PyObject* name) {
-  if (name == str_doc || name == str_module)  // the function's, not the type's
+  if (name == str_module)  // the function's, not the type's
     return PyObject_GetAttr(as_function(self)->owner, name);
   PyObject* own = PyObject_GenericGetAttr(self, name);
   if (own || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
@@ -174,6 +174,10 @@ PyObject* function_getattro(PyObject* self, PyObject* name) {
 
 PyObject* function_program(PyObject* self, void*) {
   return PyObject_GetAttrString(as_function(self)->owner, "program");
+}
+
+PyObject* function_doc(PyObject* self, void*) {
+  return PyObject_GetAttr(as_function(self)->owner, str_doc);
 }
 
 PyObject* function_cache_info(PyObject* self, PyObject*) {
@@ -266,6 +270,7 @@ PyGetSetDef function_getset[] = {
     {"program", function_program, nullptr,
      "What was last used, as a tapegrad.Program: print it, draw it, save it. RuntimeError before the first call.",
      nullptr},
+    {"__doc__", function_doc, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -293,7 +298,6 @@ PyType_Slot function_slots[] = {
     {Py_tp_methods, function_methods},
     {Py_tp_members, function_members},
     {Py_tp_getset, function_getset},
-    {Py_tp_doc, const_cast<char*>("A compiled function: see tapegrad.compile.")},
     {0, nullptr},
 };
 

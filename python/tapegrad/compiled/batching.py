@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from tapegrad import _core
 from tapegrad.compiled.function import Owner, compile
 from tapegrad.compiled.lanes import Batch, check_axes
 from tapegrad.compiled.recordings import Recording, name_of, require_single
 from tapegrad.compiled.results import restore_lanes
+from tapegrad.compiled.transforms import Gradient
 from tapegrad.compiled.trees import gradient_like_lanes
 
 if TYPE_CHECKING:
@@ -130,15 +131,45 @@ class Mapped:
             "use tapegrad.where(condition, a, b), maximum or clip"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mapped, (self._function, self._in_axes, self._threads)
+
     def __repr__(self) -> str:
         return f"<{self._owner!r} over lanes>"
 
 
-def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped:
+class MappedGradient:
+    """What `vmap` makes of `grad(f)` and `value_and_grad(f)`."""
+
+    def __init__(self, gradient: Gradient, in_axes: Any, threads: int) -> None:
+        functools.update_wrapper(self, gradient.compiled.__wrapped__)
+        self.__wrapped__ = gradient
+        self._gradient = gradient
+        self._mapped = Mapped(gradient.compiled, in_axes, threads)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient in each lane; with the values first from `value_and_grad`."""
+        both = self._mapped.value_and_grad(*args, argnums=self._gradient.argnums, **kwargs)
+        return both if self._gradient.with_value else both[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedGradient, (self._gradient, self._mapped._in_axes, self._mapped._threads)
+
+    def __repr__(self) -> str:
+        return f"<{self._gradient!r} over lanes>"
+
+
+@overload
+def vmap(  # type: ignore[overload-overlap]
+    f: Gradient, in_axes: Any = 0, *, threads: int = 1
+) -> MappedGradient: ...
+@overload
+def vmap(f: Callable[..., Any], in_axes: Any = 0, *, threads: int = 1) -> Mapped: ...
+def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped | MappedGradient:
     """The function over many lanes at once: array arguments get a lane axis, results too.
 
     Args:
-        f: a compiled function, or a function that `compile` takes.
+        f: a compiled function, or a function that `compile` takes; or what `grad` or `value_and_grad` returned.
         in_axes: which axis of the arrays holds the lanes, as in JAX: one number for all arguments, or a tuple with an
             entry for each positional argument, a number, None (the same in all lanes), or a list, tuple or dict of
             them like the argument. Lists of numbers count as arrays; numbers are the same in all lanes. Keyword
@@ -149,12 +180,16 @@ def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped:
     lanes and not in others is a ValueError that names the line: use `where` there.
 
     Raises:
-        TypeError: `f` is not callable.
+        TypeError: `f` is not callable, or what `vmap` returned.
         ValueError: `threads` or `in_axes` is not as above.
     """
-    if not isinstance(f, _core.CompiledFunction):
-        f = compile(f)
     if not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads must be a whole number, 0 for all processors, not {threads!r}")
     check_axes(in_axes)
+    if isinstance(f, (Mapped, MappedGradient)):
+        raise TypeError("vmap of vmap: write one function over the inner lanes, with its loop or sum, and map that")
+    if isinstance(f, Gradient):
+        return MappedGradient(f, in_axes, threads or os.cpu_count() or 1)
+    if not isinstance(f, _core.CompiledFunction):
+        f = compile(f)
     return Mapped(f, in_axes, threads or os.cpu_count() or 1)

@@ -40,7 +40,7 @@ def _any_array(*arguments: Any) -> bool:
 def _elementwise(function: Any, *arguments: Any) -> Any:
     """The function over arrays of Values, as a compiled function has them."""
     arrays = np.broadcast_arrays(
-        *(x if isinstance(x, np.ndarray) else object_array([x])[0:1].reshape(()) for x in arguments)
+        *(x if isinstance(x, np.ndarray) else object_array([x]).reshape(()) for x in arguments), subok=False
     )
     out = object_array([function(*items) for items in zip(*(array.flat for array in arrays), strict=True)])
     return out.reshape(arrays[0].shape)

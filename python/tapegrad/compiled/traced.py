@@ -134,6 +134,7 @@ class TracedNumber(metaclass=_Like):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
+            inputs = tuple(x.item() if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
             if any(isinstance(x, (Value, np.ndarray)) for x in inputs):
                 return ufunc(*(_core.detach(x._value) if is_traced(x) else x for x in inputs))
             if ufunc.__name__ in _UFUNCS and all(map(is_number, inputs)):

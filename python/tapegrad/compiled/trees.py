@@ -156,10 +156,12 @@ def wanted_gradients(
         if sum(sizes) != count:  # keyword arguments are not differentiated by
             return [True] * sum(sizes) + [False] * (count - sum(sizes)), chosen
         return [], chosen
-    asked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    asked = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
     for i in asked:
         if not isinstance(i, int) or not -len(sizes) <= i < len(sizes):
-            raise ValueError(f"argnums names argument {i!r}, but there are {len(sizes)} positional arguments")
+            raise ValueError(
+                f"argnums names argument {i!r}, but there are {len(sizes)} positional arguments, from 0 on"
+            )
         if positional[i][0] == "static":
             raise TypeError(f"argument {i} is not a number: {positional[i][2]!r:.100}")
     asked = tuple(i % len(sizes) for i in asked)
