@@ -59,8 +59,6 @@ class Finder {
     const auto write = [&](U32 slot, Mode mode) {
       if (slot != kNoSlot && mode != Mode::none) live[slot] = mode == Mode::add;
     };
-    for (U32 o : l_.outputs) read(o);
-    for (const CheckedSlot& g : l_.guards) read(g.slot);
     for (std::size_t t = l_.backward.size(); t-- > 0;) {
       const Step& s = l_.backward[t];
       if (s.code == kZero) {
@@ -73,7 +71,9 @@ class Finder {
       write(s.dy, s.mode_y);
       for (U32 slot : {s.x, s.y, s.z, s.g}) read(slot);
     }
-    // What a backward step stored first was read by none before; all else that is live was computed forward.
+    // Between forward and backward.
+    for (U32 o : l_.outputs) read(o);
+    for (const CheckedSlot& g : l_.guards) read(g.slot);
     last_read_.assign(l_.forward.size(), false);
     for (std::size_t t = l_.forward.size(); t-- > 0;) {
       const Step& s = l_.forward[t];
@@ -178,7 +178,8 @@ class Finder {
     std::vector<U32> z(rows, kNoSlot);
     for (std::size_t t = layer.end; t < end; ++t) {
       const Step& s = l_.forward[t];
-      if (s.code != code_of(Code::relu) || !last_read_[t] || !seen_.has(s.x) || columns_.has(s.z)) return;
+      if (s.code != code_of(Code::relu) || !last_read_[t] || !seen_.has(s.x)) return;
+      if (written_.has(s.x) || columns_.has(s.z)) return;  // not the row's own value any more; an input
       const U32 row = seen_.note(s.x);
       if (z[row] != kNoSlot || written_.has(s.z)) return;
       written_.set(s.z);

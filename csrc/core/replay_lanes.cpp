@@ -155,8 +155,7 @@ void LaneCode::add_steps(const Lowered& l, const LayerSteps& found) {
 }
 
 LaneCode::LaneStep LaneCode::convert(const Step& s) const {
-  return {s.code,     s.mode_x,    s.mode_y,    place(s.z), place(s.x), place(s.y),
-          place(s.g), place(s.dx), place(s.dy), 0,          0};
+  return {s.code, s.mode_x, s.mode_y, place(s.z), place(s.x), place(s.y), place(s.g), place(s.dx), place(s.dy), 0, 0};
 }
 
 void LaneCode::add_forward(const Lowered& l, const Step& s) {

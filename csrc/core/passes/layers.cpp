@@ -124,8 +124,8 @@ class Grouping {
       if (placed_[row]) continue;
       bool ready = placed_or_self(same_[row], row);
       p_.for_each_operand(p_.code[row], [&](U32 operand) {
-        ready = ready && (placed_[operand] || (p_.code[operand].code == Code::mul && same_[operand] == operand &&
-                                               is_ready(operand)));
+        ready = ready && (placed_[operand] ||
+                          (p_.code[operand].code == Code::mul && same_[operand] == operand && is_ready(operand)));
       });
       if (ready) rows_.push_back(row);
     }
