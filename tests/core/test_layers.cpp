@@ -452,7 +452,6 @@ void test_pass() {
   const Draft exact = simplify(p, true, {}, nullptr), loose = simplify(p, false, {}, nullptr);
   for (const Draft* d : {&exact, &loose}) {
     CHECK(d->layers.dots == 9);
-    CHECK(d->layers.dots_in_layers == 9);
     CHECK(d->layers.layers == 2);
   }
   CHECK(simplify(p, false, {"layers"}, nullptr).layers.dots == 0);

@@ -21,7 +21,7 @@ class Grouping {
         user_(size_, kNone),
         layer_(size_, kNone) {}
 
-  // Numbers the layers; dots and layers of at least two rows are counted.
+  // Numbers the layers and counts them. One product by itself counts only next to others of the same input.
   LayerCounts find() {
     count_uses();
     std::unordered_map<std::uint64_t, U32> layer_of_inputs;
@@ -40,14 +40,16 @@ class Grouping {
     LayerCounts counts;
     for (std::size_t k = 0; k < members_.size(); ++k) {
       const std::size_t rows = members_[k].size();
-      if (rows > 1) {
-        ++counts.layers;
-        counts.dots_in_layers += rows;
-      }
-      if (rows > 1 || products_[k] > 1) counts.dots += rows;
+      if (rows == 1 && products_[k] == 1) continue;
+      counts.dots += rows;
+      ++counts.layers;
+      shared_ = shared_ || rows > 1;
     }
     return counts;
   }
+
+  // Whether any layer has more than one row.
+  bool shared() const { return shared_; }
 
   // The instructions in their new order.
   std::vector<U32> order() {
@@ -89,18 +91,23 @@ class Grouping {
     return kNone;
   }
 
-  // A number for the set of inputs of a sum's products; how many there are.
+  // A number for the set of inputs of a sum's products; how many there are. Numbers of the data count if there are no
+  // other inputs.
   std::uint64_t inputs_of(const Instruction& i, U32& products) const {
-    std::uint64_t sum = 0;
+    std::uint64_t sum = 0, sum_of_data = 0;
+    U32 data = 0;
     p_.for_each_operand(i, [&](U32 operand) {
       const U32 input = input_of(operand);
       if (input == kNone) return;
-      ++products;
+      const bool constant = p_.code[input].code == Code::constant;
+      ++(constant ? data : products);
       std::uint64_t h = (input + 1) * 0x9E3779B97F4A7C15u;
       h = (h ^ (h >> 31)) * 0xBF58476D1CE4E5B9u;
-      sum += h ^ (h >> 29);
+      (constant ? sum_of_data : sum) += h ^ (h >> 29);
     });
-    return sum;
+    if (products) return sum;
+    products = data;
+    return sum_of_data;
   }
 
   void place(U32 n) {
@@ -148,6 +155,7 @@ class Grouping {
   std::vector<U32> products_;  // of each layer's first member
   std::vector<U32> order_, rows_;
   std::vector<bool> placed_;
+  bool shared_ = false;
 };
 
 }  // namespace
@@ -156,7 +164,7 @@ std::size_t group_layers(Draft& draft, bool exact) {
   Grouping grouping(draft);
   draft.layers = grouping.find();
   // Gradients that have to keep every bit are added in the order of the instructions.
-  if (exact || !draft.layers.layers) return draft.layers.dots;
+  if (exact || !grouping.shared()) return draft.layers.dots;
   Program& p = draft.program;
   const std::vector<U32> order = grouping.order();
   std::vector<U32> place(order.size()), same(order.size());

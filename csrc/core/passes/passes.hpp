@@ -14,9 +14,9 @@
 
 namespace tapegrad {
 
-// What was found of sums of products: how many, and how many of them share their inputs with others, in layers.
+// What was found of sums of products: how many, and over how many different vectors of inputs.
 struct LayerCounts {
-  std::size_t dots = 0, dots_in_layers = 0, layers = 0;
+  std::size_t dots = 0, layers = 0;
 };
 
 // A program while it is being simplified. `same[i]` is the first value known to equal value i bit for bit (i itself if
