@@ -353,7 +353,14 @@ void register_programs(py::module_& m) {
             for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
             return out;
           },
-          "How many instructions each pass removed or replaced.");
+          "How many instructions each pass removed or replaced.")
+      .def_property_readonly(
+          "layers",
+          [](const RunnableProgram& p) {
+            const LayerCounts& c = p.draft().layers;
+            return py::make_tuple(c.dots, c.layers);
+          },
+          "Sums of products, and over how many different vectors of inputs they are.");
   m.def("record_program", &record_program, py::arg("outputs"), py::arg("inputs"), py::arg("looks"), py::arg("since"),
         py::arg("exact"), py::arg("off"), py::arg("check"), "Copies out what was recorded since begin_recording().");
   m.def(

@@ -63,6 +63,19 @@ class Program:
         return self._core.passes
 
     @property
+    def found(self) -> list[str]:
+        """What larger structure the passes found, in words: ``["33 dot products in 3 layers"]``.
+
+        A dot product is a sum of products of a parameter (or a constant) and another value, however it was added up.
+        Those over the same values are a layer: a matrix times a vector.
+        """
+        dots, layers = self._core.layers
+        if not dots:
+            return []
+        words = _count(dots, "dot product")
+        return [words if layers == dots else f"{words} in {_count(layers, 'layer')}"]
+
+    @property
     def guards(self) -> list[tuple[str, float, str]]:
         """(kind, expected, source line) of each look at a number that steered Python."""
         return self._core.guards
@@ -168,7 +181,12 @@ class Program:
 
     def __str__(self) -> str:
         done = ", ".join(f"{name} {count}" for name, count in self.passes.items())
-        return f"{self!r}\npasses: {done}\n{self.text}"
+        found = "".join(f"found: {words}\n" for words in self.found)
+        return f"{self!r}\npasses: {done}\n{found}{self.text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _instruction(name: str, words: list[str], operands: list[Value], parameters: list[Value]) -> Value:
