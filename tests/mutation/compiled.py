@@ -194,9 +194,12 @@ class Workshop:
             import pybind11
 
             subprocess.run(
-                ["cmake", "-G", "Ninja", "-S", self.source, "-B", build, "-DTAPEGRAD_PYTHON=ON"]
-                + [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
-                + [f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'out'}"],
+                [
+                    *("cmake", "-G", "Ninja", "-S", self.source, "-B", build, "-DTAPEGRAD_PYTHON=ON"),
+                    f"-DPython_EXECUTABLE={sys.executable}",
+                    f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                    f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build / 'out'}",
+                ],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
