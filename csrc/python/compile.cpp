@@ -335,16 +335,22 @@ void register_programs(py::module_& m) {
       .def_property_readonly(
           "text", [](const RunnableProgram& p) { return p.program().text(); }, "The program as recorded.")
       .def_property_readonly(
-          "simplified", [](const RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
+          "simplified", [](RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
       .def_property_readonly("inputs", [](const RunnableProgram& p) { return p.program().inputs; })
       .def_property_readonly("outputs", [](const RunnableProgram& p) { return p.program().outputs.size(); })
       .def_property_readonly("nodes", [](const RunnableProgram& p) { return p.program().code.size(); })
       .def_property_readonly("params", &params_of, "The Values read at each run.")
       .def_property_readonly("guards", &guards_of, "(kind, expected, source line) of each guard.")
+      .def_property_readonly(
+          "repeats", [](const RunnableProgram& p) { return p.repeats().found; },
+          "The repeated blocks that run as lanes, a sentence each.")
+      .def_property_readonly(
+          "near_misses", [](const RunnableProgram& p) { return p.repeats().missed; },
+          "Why blocks that almost repeat do not, a sentence each.")
       .def_property_readonly("steps", &steps_of, "Steps and slots of memory after lowering.")
       .def_property_readonly(
           "passes",
-          [](const RunnableProgram& p) {
+          [](RunnableProgram& p) {
             py::dict out;
             for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
             return out;
@@ -397,7 +403,7 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products"})
+  for (const char* name : {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }
