@@ -31,14 +31,23 @@ class BodyBuilder {
     most_choices_ = 16 + blocks.size / 2;
   }
 
-  std::optional<Repeat> build(const std::vector<U32>& outputs, std::string* miss) {
-    for (U32 position = 0; position < blocks_.size; ++position) {
-      if (!add(position)) {
-        *miss = std::move(miss_);
-        return std::nullopt;
-      }
+  std::optional<Repeat> build(const std::vector<std::vector<U32>>& outputs, std::string* miss) {
+    bool sound = compare();
+    U32 slot = 0;
+    for (U32 position = 0; sound && position < blocks_.size; ++position) sound = add(position, &slot);
+    if (!sound) {
+      *miss = std::move(miss_);
+      return std::nullopt;
     }
-    for (U32 position : outputs) body_.outputs.push_back(in_body_[position]);
+    for (const std::vector<U32>& positions : outputs) {
+      if (positions.size() == 1) {
+        body_.outputs.push_back(in_body_[positions[0]]);
+        continue;
+      }
+      const auto start = static_cast<U32>(body_.pool.size());
+      for (U32 position : positions) body_.pool.push_back(in_body_[position]);
+      body_.outputs.push_back(body_.add({Code::sum, start, static_cast<U32>(positions.size())}));
+    }
     body_.inputs = static_cast<U32>(out_.columns.size());
     body_.params = static_cast<U32>(out_.uniforms.size());
     out_.body = std::move(body_);
@@ -46,56 +55,74 @@ class BodyBuilder {
   }
 
  private:
-  bool add(U32 position) {
-    const U32 node = blocks_.at(0, position);
-    const Instruction& model = p_.code[node];
-    for (std::size_t k = 1; k < lanes_; ++k) {
-      if (same_operation(model, p_.code[blocks_.at(k, position)])) continue;
-      miss_ = "operation " + std::to_string(position + 1) + " is " + name_of(p_.code[blocks_.at(k, position)].code) +
-              " in repeat " + std::to_string(k + 1) + ", but " + name_of(model.code) + " in the first";
-      return false;
+  // What an operand is in a lane: a position of the block, or past all positions a value of the program.
+  std::uint64_t symbol(std::size_t lane, U32 operand) const {
+    const Spot spot = spots_[operand];
+    return spot.lane == lane ? spot.position : std::uint64_t{blocks_.size} + operand;
+  }
+
+  // Lane by lane against the first: notes which operands differ. False where an operation does.
+  bool compare() {
+    for (U32 position = 0; position < blocks_.size; ++position) {
+      const Instruction& i = p_.code[blocks_.at(0, position)];
+      const U32 count = operand_count(i);
+      for (U32 s = 0; s < count; ++s) model_.push_back(symbol(blocks_.lanes[0], operand_of(p_, i, s)));
     }
-    Instruction i = model;
-    const U32 count = operand_count(model);
-    std::vector<U32> pooled;
-    for (U32 slot = 0; slot < count; ++slot) {
-      U32 value;
-      if (!operand(position, slot, &value)) return false;
-      if (model.code == Code::sum || (model.code == Code::linear && slot)) {
-        pooled.push_back(value);
-      } else if (model.code == Code::linear) {
-        i.c = value;
-      } else {
-        (slot == 0 ? i.a : slot == 1 ? i.b : i.c) = value;
+    differs_.assign(model_.size(), 0);
+    for (std::size_t k = 1; k < lanes_; ++k) {
+      const std::uint64_t* model = model_.data();
+      std::uint8_t* differs = differs_.data();
+      const U32 lane = blocks_.lanes[k];
+      for (U32 position = 0; position < blocks_.size; ++position) {
+        const Instruction& first = p_.code[blocks_.at(0, position)];
+        const Instruction& i = p_.code[blocks_.at(k, position)];
+        if (!same_operation(first, i)) {
+          miss_ = "operation " + std::to_string(position + 1) + " is " + name_of(i.code) + " in repeat " +
+                  std::to_string(lane + 1) + ", but " + name_of(first.code) + " in the first";
+          return false;
+        }
+        const U32 count = operand_count(i);
+        for (U32 s = 0; s < count; ++s) *differs++ |= symbol(lane, operand_of(p_, i, s)) != *model++;
       }
     }
-    if (model.code == Code::sum || model.code == Code::linear) {
+    return true;
+  }
+
+  bool add(U32 position, U32* slot_index) {
+    Instruction i = p_.code[blocks_.at(0, position)];
+    const bool pools = i.code == Code::sum || i.code == Code::linear;
+    const U32 count = operand_count(i);
+    std::vector<U32> pooled;
+    U32 values[3] = {i.a, i.b, i.c};
+    for (U32 slot = 0; slot < count; ++slot, ++*slot_index) {
+      U32 value;
+      if (!operand(position, slot, *slot_index, &value)) return false;
+      if (pools)
+        pooled.push_back(value);
+      else
+        values[slot] = value;
+    }
+    if (pools) {
+      const bool linear = i.code == Code::linear;
+      if (linear) i.c = pooled[0];
       i.a = static_cast<U32>(body_.pool.size());
-      body_.pool.insert(body_.pool.end(), pooled.begin(), pooled.end());
+      body_.pool.insert(body_.pool.end(), pooled.begin() + linear, pooled.end());
+    } else {
+      i.a = values[0], i.b = values[1], i.c = values[2];
     }
     in_body_[position] = body_.add(i);
     return true;
   }
 
-  bool operand(U32 position, U32 slot, U32* value) {
-    const U32 model = operand_of(p_, p_.code[blocks_.at(0, position)], slot);
-    const Spot spot = spots_[model];
-    const bool local = spot.lane == blocks_.lanes[0];
-    bool all = true;
-    for (std::size_t k = 0; k < lanes_; ++k) {
-      const U32 o = operand_of(p_, p_.code[blocks_.at(k, position)], slot);
-      operands_[k] = o;
-      if (local)
-        all = all && spots_[o].lane == blocks_.lanes[k] && spots_[o].position == spot.position;
-      else
-        all = all && o == model;
-    }
-    if (all) {
-      *value = local ? in_body_[spot.position] : shared(model);
+  bool operand(U32 position, U32 slot, U32 slot_index, U32* value) {
+    if (!differs_[slot_index]) {
+      const std::uint64_t model = model_[slot_index];
+      *value = model < blocks_.size ? in_body_[model] : shared(static_cast<U32>(model - blocks_.size));
       return true;
     }
     bool any_local = false, all_constant = true;
     for (std::size_t k = 0; k < lanes_; ++k) {
+      operands_[k] = operand_of(p_, p_.code[blocks_.at(k, position)], slot);
       any_local = any_local || is_local(k);
       all_constant = all_constant && p_.code[operands_[k]].code == Code::constant;
     }
@@ -211,7 +238,9 @@ class BodyBuilder {
   Repeat out_;
   Program body_;
   std::string miss_;
-  std::vector<U32> operands_;  // of the operation at hand, one a lane
+  std::vector<std::uint64_t> model_;   // symbols of the first lane's operands, operation by operation
+  std::vector<std::uint8_t> differs_;  // whether another lane has another
+  std::vector<U32> operands_;          // the operand at hand, one a lane
   std::vector<U32> in_body_;   // value of the body by position
   std::size_t most_choices_;
   std::unordered_map<U32, U32> uniforms_;
@@ -223,7 +252,7 @@ class BodyBuilder {
 }  // namespace
 
 std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
-                                 const std::vector<U32>& outputs, std::string* miss) {
+                                 const std::vector<std::vector<U32>>& outputs, std::string* miss) {
   return BodyBuilder(p, blocks, spots).build(outputs, miss);
 }
 

@@ -55,10 +55,10 @@ struct Blocks {
 };
 
 // The body of the blocks by a walk in lockstep: each operand becomes a value of the body, a uniform, a constant or a
-// column. `outputs` are positions in a block. Uniforms and columns name values of the program. Nothing where an operand
-// differs in more ways than it is worth; `miss` then tells which.
+// column. An output is the sum of the values at some positions of a block. Uniforms and columns name values of the program.
+// Nothing where an operand differs in more ways than it is worth; `miss` then tells which.
 std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
-                                 const std::vector<U32>& outputs, std::string* miss);
+                                 const std::vector<std::vector<U32>>& outputs, std::string* miss);
 
 // What the search found, in values of the program.
 struct Findings {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/passes/repeat_finder.hpp"
 
@@ -21,10 +22,40 @@ constexpr std::size_t kMinOperations = 256;  // of all repeats together: below, 
 
 // Rough times in nanoseconds, forward and backward, for choosing only: results do not depend on it but for the order of
 // sums.
-constexpr double kScalarStep = 1.2, kLaneStep = 5.0, kLaneNumber = 0.2, kGathered = 1.5, kRepeat = 600.0;
+constexpr double kLaneStep = 6.0, kGathered = 1.5, kRepeat = 800.0;
+struct Times {
+  double scalar, lane;
+};
+Times times_of(Code code) {
+  switch (code) {
+    case Code::add:
+    case Code::mul:
+    case Code::relu:
+    case Code::maximum:
+    case Code::minimum:
+    case Code::less:
+    case Code::less_equal:
+    case Code::equal:
+    case Code::abs:
+    case Code::detach:
+    case Code::select:
+    case Code::sum:
+    case Code::linear:
+      return {1.2, 0.2};
+    case Code::div:
+    case Code::sqrt:
+      return {5.0, 1.5};
+    case Code::pow:
+    case Code::powc:
+      return {25.0, 2.5};
+    default:
+      return {12.0, 2.0};
+  }
+}
 
-// Lanes of values that are in none: used by several; the link of a chain.
-constexpr U32 kShared = ~0u - 1, kSpine = ~0u - 2;
+// Lanes of values that are in none: leaves and what is rolled already; links of chains.
+constexpr U32 kFixed = ~0u - 1, kSpine = ~0u - 2;
+enum Role : std::uint8_t { kPlain = 0, kCandidate = 1, kModified = 2 };  // of the last links of chains
 
 class Finder {
  public:
@@ -38,9 +69,11 @@ class Finder {
     findings_.owner.assign(size_, kNone);
     findings_.dropped.assign(size_, false);
     modified_.clear();
+    tried_.clear();
+    roles_.assign(size_, kPlain);
     asked_ = fixed_asked_;
-    spots_.assign(size_, {kShared, 0});  // leaves stay so
-    leaks_.assign(size_, false);
+    spots_.assign(size_, {kFixed, 0});  // leaves stay so
+    leaks_.assign(size_, 0);
     rest_.clear();
     for (U32 n = 0; n < size_; ++n)
       if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
@@ -57,15 +90,18 @@ class Finder {
       if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
       if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations) break;
       candidates_.clear();
-      for (const ChainInfo& other : open)
-        if (other.repeats == c.repeats && other.end != kNone && findings_.owner[other.end] == kNone &&
-            !modified_.count(other.end))
-          candidates_.insert({other.end, true});
+      for (const ChainInfo& other : open) {
+        if (other.repeats != c.repeats || other.end == kNone || findings_.owner[other.end] != kNone) continue;
+        if (roles_[other.end] == kModified) continue;
+        candidates_.push_back(other.end);
+        roles_[other.end] = kCandidate;
+      }
       with_results_ = result_repeats_ == c.repeats;
       ++done;
       failures += !round(c);
+      for (U32 end : candidates_)
+        if (roles_[end] == kCandidate) roles_[end] = kPlain;
     }
-    tried_.clear();
     return std::move(findings_);
   }
 
@@ -85,16 +121,45 @@ class Finder {
   // One search with the repeats of all chains that have as many terms as `c`, k-th terms together. Where such chains
   // depend on each other, only with those of one depth; where a block feeds what it reads, without such values.
   bool round(const ChainInfo& c) {
-    if (c.end != kNone) tried_.insert({c.end, true});
-    if (!label(false)) {
+    if (c.end != kNone) tried_.insert(c.end);
+    segments_.clear();
+    if (!label(c.repeats, false)) {
       find_depths();
       const U32 depth = c.end == kNone ? kNone : depth_[c.end];
-      for (auto& [end, use] : candidates_) use = c.end != kNone && depth_[end] == depth;
+      for (U32 end : candidates_) roles_[end] = c.end != kNone && depth_[end] == depth ? kCandidate : kPlain;
       with_results_ = with_results_ && c.end == kNone;
-      if (!label(false) && !label(true)) return false;
+      if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
-    for (const Chain& chain : active_) tried_.insert({chain.end, true});
+    for (const Chain& chain : active_) tried_.insert(chain.end);
+    // Neighbours that share what no others use, such as the steps of one sequence, are one repeat.
+    const U32 count = find_segments(c.repeats);
+    if (count) {
+      if (label(count, false) && group(count)) return true;
+      segments_.clear();
+      if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
+    }
     return group(c.repeats);
+  }
+
+  // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how many
+  // there are; 0 where they are too few, too uneven, or the repeats themselves.
+  U32 find_segments(U32 repeats) {
+    segments_.assign(repeats, 0);
+    U32 segment = 0, start = 0, longest = 1;
+    std::int64_t crossing = 0;
+    for (U32 k = 0; k < repeats; ++k) {
+      if (k && !crossing) {
+        ++segment;
+        start = k;
+      }
+      longest = std::max(longest, k - start + 1);
+      segments_[k] = segment;
+      crossing += crossings_[k];
+    }
+    const U32 count = segment + 1;
+    if (count >= kMinLanes && count < repeats && std::size_t{longest} * count <= 4 * std::size_t{repeats}) return count;
+    segments_.clear();
+    return 0;
   }
 
   void find_depths() {
@@ -111,30 +176,33 @@ class Finder {
 
 
   // Newest first: a value that only one repeat uses belongs to it. A value that is used outside too belongs to it all
-  // the same, unless `strict`. False where a repeat then depends on what depends on a repeat.
-  bool label(bool strict) {
+  // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
+  // the range of the lanes that use a value.
+  bool label(U32 lanes, bool strict) {
     active_.clear();
+    crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
-      spots_[n].lane = kNone;
+      spots_[n] = {kNone, 0};
       leaks_[n] = asked_[n];
     }
-    const auto use = [&](U32 operand, U32 lane) {
-      U32& at = spots_[operand].lane;
-      if (lane == kNone) {
-        leaks_[operand] = true;
-        if (strict && at != kSpine) at = kShared;
-      } else if (at == kNone) {
-        at = lane;
-      } else if (at != lane) {
-        at = kShared;
+    const auto use = [&](U32 operand, Spot by) {
+      Spot& at = spots_[operand];
+      if (at.lane == kFixed || at.lane == kSpine) return;
+      if (by.lane == kNone) {
+        leaks_[operand] = 1;
+        if (strict) at = {0, lanes};
+      } else if (at.lane == kNone) {
+        at = by;
+      } else {
+        at = {std::min(at.lane, by.lane), std::max(at.position, by.position)};
       }
     };
     const auto activate = [&](Chain chain) {
       for (U32 link : chain.links) spots_[link].lane = kSpine;
-      for (U32 lane = 0; lane < chain.repeats.size(); ++lane) {
-        const U32 term = chain.terms[chain.repeats[lane]];
-        use(term, lane);
-        if (!chain.reduces) leaks_[term] = true;
+      for (U32 k = 0; k < chain.repeats.size(); ++k) {
+        const U32 term = chain.terms[chain.repeats[k]], lane = lane_of(k);
+        use(term, {lane, lane});
+        if (!chain.reduces) leaks_[term] = 1;
       }
       active_.push_back(std::move(chain));
     };
@@ -147,27 +215,29 @@ class Finder {
     }
     for (std::size_t r = rest_.size(); r-- > 0;) {
       const U32 n = rest_[r];
-      U32& lane = spots_[n].lane;
-      if (lane == kSpine) continue;
-      if (lane == kNone || lane == kShared) {
-        lane = kNone;
-        const auto candidate = candidates_.find(n);
-        if (candidate != candidates_.end() && candidate->second) {
-          activate(chain_of(p_, chains_.before, n));
-          continue;
-        }
+      Spot& spot = spots_[n];
+      if (spot.lane == kSpine) continue;
+      if (spot.lane == kNone && roles_[n] == kCandidate) {
+        activate(chain_of(p_, chains_.before, n));
+        continue;
       }
-      const U32 own = lane;
-      for_each_value(n, [&](U32 operand) { use(operand, own); });
+      const Spot by = spot;
+      for_each_value(n, [&](U32 operand) { use(operand, by); });
+      if (by.lane == kNone || by.lane == by.position) continue;
+      spot.lane = kNone;
+      if (by.position - by.lane > lanes / 4) continue;
+      ++crossings_[by.lane];
+      --crossings_[by.position];
     }
     return !feeds_itself();
   }
 
+  U32 lane_of(U32 repeat) const { return segments_.empty() ? repeat : segments_[repeat]; }
+
   template <typename F>
   void for_each_value(U32 n, F f) const {
-    const auto chain = modified_.find(n);
-    if (chain == modified_.end()) return p_.for_each_operand(p_.code[n], f);
-    const Chain& c = findings_.chains[chain->second];
+    if (roles_[n] != kModified) return p_.for_each_operand(p_.code[n], f);
+    const Chain& c = findings_.chains[modified_.at(n)];
     for (U32 k = 0; k < c.terms.size(); ++k)
       if (!c.taken[k]) f(c.terms[k]);
   }
@@ -175,17 +245,12 @@ class Finder {
   bool in_lane(U32 n) const { return spots_[n].lane < kSpine; }
 
   bool feeds_itself() {
-    after_.assign(size_, false);
+    after_.assign(size_, 0);  // 1: depends on a repeat; leaves and what is rolled already stay 0
     for (U32 n : rest_) {
-      bool after = false;
-      for_each_value(n, [&](U32 o) {
-        if (is_leaf(p_.code[o].code) || findings_.owner[o] != kNone) return;
-        if (in_lane(n))
-          after = after || (!in_lane(o) && after_[o]);
-        else
-          after = after || in_lane(o) || after_[o];
-      });
-      if (after && in_lane(n)) return true;
+      std::uint8_t after = 0;
+      const bool own = in_lane(n);
+      for_each_value(n, [&](U32 o) { after |= in_lane(o) ? !own : after_[o]; });
+      if (after && own) return true;
       after_[n] = after;
     }
     return false;
@@ -232,7 +297,8 @@ class Finder {
       }
       others.insert(others.end(), group.begin(), group.end());
     }
-    if (others.size() >= kMinLanes) {
+    const bool tried = groups.size() == 1;
+    if (others.size() >= kMinLanes && !tried) {
       std::sort(others.begin(), others.end());
       any = accept_tails(nodes, starts, others) || any;
     } else if (any) {
@@ -242,7 +308,7 @@ class Finder {
       std::erase_if(rest_, [&](U32 n) { return findings_.owner[n] != kNone || findings_.dropped[n]; });
       settle_chains();
     }
-    for (U32 n : nodes) spots_[n].lane = findings_.owner[n] == kNone ? kNone : kShared;
+    for (U32 n : nodes) spots_[n].lane = findings_.owner[n] == kNone ? kNone : kFixed;
     return any;
   }
 
@@ -276,30 +342,24 @@ class Finder {
   bool accept(const Blocks& blocks) {
     const std::size_t count = blocks.lanes.size();
     if (count * blocks.size < kMinOperations) return false;
+    double scalar = 0.0, rolled = 0.0;
+    for (U32 position = 0; position < blocks.size; ++position) {
+      const Times t = times_of(p_.code[blocks.at(0, position)].code);
+      scalar += t.scalar * static_cast<double>(count);
+      rolled += kLaneStep + t.lane * static_cast<double>(count);
+    }
     const auto gain = [&](std::size_t gathered) {
-      const auto lanes = static_cast<double>(count), size = static_cast<double>(blocks.size);
-      const double scalar = kScalarStep * lanes * size;
-      const double rolled = kRepeat + size * (kLaneStep + kLaneNumber * lanes) +
-                            kGathered * lanes * static_cast<double>(gathered);
-      return rolled < 0.7 * scalar;
+      return kRepeat + rolled + kGathered * static_cast<double>(count * gathered) < 0.7 * scalar;
     };
     if (!gain(0)) return false;
-    std::vector<U32> outputs;
-    std::vector<std::pair<std::size_t, U32>> sums;  // chain, position of its terms
+    std::vector<std::vector<U32>> outputs;  // positions whose sum is handed on
+    std::vector<std::size_t> sums;          // chains
     for (std::size_t c = 0; c < active_.size(); ++c) {
-      const Chain& chain = active_[c];
-      if (!chain.reduces) continue;
-      const auto term = [&](std::size_t k) { return chain.terms[chain.repeats[blocks.lanes[k]]]; };
-      const U32 position = spots_[term(0)].position;
-      bool all = true;
-      for (std::size_t k = 0; k < count; ++k)
-        all = all && spots_[term(k)].lane == blocks.lanes[k] && spots_[term(k)].position == position;
-      if (all && position < blocks.size) {
-        outputs.push_back(position);
-        sums.push_back({c, position});
-      } else {
-        for (std::size_t k = 0; k < count; ++k)
-          if (in_lane(term(k))) leaks_[term(k)] = true;
+      if (!active_[c].reduces) continue;
+      std::vector<U32> positions;
+      if (terms_of(active_[c], blocks, &positions)) {
+        outputs.push_back(std::move(positions));
+        sums.push_back(c);
       }
     }
     std::vector<std::vector<U32>> outs;
@@ -307,7 +367,7 @@ class Finder {
       bool any = false;
       for (std::size_t k = 0; k < count && !any; ++k) any = leaks_[blocks.at(k, position)];
       if (!any) continue;
-      outputs.push_back(position);
+      outputs.push_back({position});
       outs.emplace_back();
       for (std::size_t k = 0; k < count; ++k) {
         const U32 n = blocks.at(k, position);
@@ -335,9 +395,12 @@ class Finder {
     repeat->outs = std::move(outs);
     repeat->sums.assign(sums.size(), 0);
     for (U32 k = 0; k < sums.size(); ++k) {
-      Chain& chain = active_[sums[k].first];
+      Chain& chain = active_[sums[k]];
       chain.summed.push_back({index, k});
-      for (U32 lane : blocks.lanes) chain.taken[chain.repeats[lane]] = true;
+      for (std::size_t r = 0; r < chain.repeats.size(); ++r) {
+        const U32 term = chain.terms[chain.repeats[r]];
+        if (in_lane(term) && chosen_[spots_[term].lane]) chain.taken[chain.repeats[r]] = true;
+      }
     }
     for (std::size_t k = 0; k < count; ++k)
       for (U32 position = 0; position < blocks.size; ++position) findings_.owner[blocks.at(k, position)] = index;
@@ -350,12 +413,39 @@ class Finder {
     return true;
   }
 
+  // Where in each block the terms of the chain lie, if it is the same in all of them; otherwise they are handed on each by
+  // itself. Sets chosen_ to the lanes of the blocks.
+  bool terms_of(const Chain& chain, const Blocks& blocks, std::vector<U32>* positions) {
+    chosen_.assign(crossings_.size(), 0);
+    for (U32 lane : blocks.lanes) chosen_[lane] = 1;
+    std::vector<std::vector<U32>> found(crossings_.size());
+    bool once = true;  // no term stands for several repeats
+    for (U32 k = 0; k < chain.repeats.size(); ++k) {
+      const Spot spot = spots_[chain.terms[chain.repeats[k]]];
+      if (spot.lane >= kSpine || !chosen_[spot.lane]) continue;
+      for (U32 other : found[spot.lane]) once = once && other != spot.position;
+      found[spot.lane].push_back(spot.position);
+    }
+    const std::vector<U32>& model = found[blocks.lanes[0]];
+    bool all = once && !model.empty();
+    for (U32 lane : blocks.lanes) all = all && found[lane] == model;
+    for (U32 position : model) all = all && position < blocks.size;
+    if (all) {
+      *positions = model;
+      return true;
+    }
+    for (U32 r : chain.repeats)
+      if (in_lane(chain.terms[r])) leaks_[chain.terms[r]] = 1;
+    return false;
+  }
+
   // Chains of which lanes took terms lose their links.
   void settle_chains() {
     for (Chain& chain : active_) {
       if (chain.summed.empty()) continue;
       for (U32 link : chain.links) findings_.dropped[link] = true;
       modified_.insert({chain.end, static_cast<U32>(findings_.chains.size())});
+      roles_[chain.end] = kModified;
       findings_.chains.push_back(std::move(chain));
     }
     active_.clear();
@@ -389,12 +479,17 @@ class Finder {
   std::vector<bool> fixed_asked_, asked_;  // by results, guards and the repeats found so far
   Findings findings_;
   std::unordered_map<U32, U32> modified_;  // ends of chains in findings_.chains
-  std::unordered_map<U32, bool> candidates_, tried_;
+  std::unordered_set<U32> tried_;
+  std::vector<U32> candidates_;        // ends of the chains of this round
+  std::vector<std::uint8_t> roles_;
+  std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
+  std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
+  std::vector<std::uint8_t> chosen_;
   bool with_results_ = false;
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
-  std::vector<bool> leaks_;  // also used outside the block
-  std::vector<bool> after_;
+  std::vector<std::uint8_t> leaks_;  // also used outside the block
+  std::vector<std::uint8_t> after_;
   std::vector<U32> depth_;
   std::vector<Chain> active_;
 };
