@@ -130,8 +130,8 @@ def data_of(x: Any) -> Any:
     return x.item().data if isinstance(x, np.ndarray) else x.data
 
 
-@pytest.mark.parametrize("bad", [np.array([1.0, 2.0]), np.array([]), np.array([[1.0]]), np.complex128(1j), np.str_("x"),
-                                 np.datetime64("2020-01-01"), np.array([1.0])], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("bad", [np.array([1j, 2.0]), np.array(["1.0"]), np.complex128(1j), np.str_("x"),
+                                 np.datetime64("2020-01-01"), np.array([None])], ids=repr)  # fmt: skip
 def test_what_is_no_number_is_refused(bad: Any, Value: Any) -> None:
     before = tapegrad.live_nodes()
     kind = "date" if isinstance(bad, np.datetime64) else type(bad).__name__
@@ -171,13 +171,12 @@ def test_arrays_of_numbers_with_a_value(op: Callable[[Any, Any], Any], Value: An
         v = Value(2.0)
         if op is not operator.truediv or np.all(array):
             right = op(v, array)
-            assert isinstance(right, np.ndarray)
+            assert type(right) is Value
             assert right.shape == array.shape
-            assert right.dtype == object
-            assert np.array_equal(data(right), op(2.0, array.astype(float)))
+            assert np.array_equal(right.data, op(2.0, array.astype(float)))
         left = op(array, v)
-        assert isinstance(left, np.ndarray)
-        assert np.array_equal(data(left), op(array.astype(float), 2.0))
+        assert type(left) is Value
+        assert np.array_equal(left.data, op(array.astype(float), 2.0))
         left.sum().backward()
         h = 1e-6
         exact = array.astype(float)
@@ -420,32 +419,37 @@ def test_arrays_in_updates(Value: Any) -> None:
 
 
 @pytest.mark.parametrize("op", BINARY, ids=lambda op: op.__name__)
-def test_the_same_graph_as_micrograd_with_scalars_and_arrays(op: Callable[[Any, Any], Any]) -> None:
+def test_the_same_graph_as_micrograd_with_scalars(op: Callable[[Any, Any], Any]) -> None:
     def outline(cls: Any, make: Callable[[Any], tuple[Any, Any]]) -> Any:
         try:
             out = op(*make(cls(3.0)))
         except ValueError:
             return "integers to negative powers"
-        flat = out.ravel().tolist() if isinstance(out, np.ndarray) else [out]
-        return [(v._op, v.data, sorted(u.data for u in v._prev)) for v in flat]
+        return out._op, out.data, sorted(u.data for u in out._prev)
 
-    arrays = [np.array([1.5, 2.5]), np.array([[2, 4]])]
-    makes = [lambda v, o=other: (o, v) for other in [np.float64(2.5), np.int64(4), *arrays]]
+    makes = [lambda v, o=other: (o, v) for other in [np.float64(2.5), np.int64(4)]]
     makes += [lambda v, o=other: (v, o) for other in [np.float64(2.5), np.int64(4)]]
     for make in makes:
         pure, ours = outline(PURE, make), outline(engine.Value, make)
         if pure == "integers to negative powers":
             # Deviation: micrograd divides by other ** -1, which NumPy refuses for np.int64(4).
             assert op is operator.truediv
-            assert ours[0][1] == 0.75
+            assert ours[1] == 0.75
         else:
             assert ours == pure
 
 
-def test_a_value_on_the_left_of_an_array_spreads_over_it() -> None:
-    # Deviation: micrograd makes one Value with the whole array as its data, and gradients of another shape than the
-    # data.
+def test_a_value_with_an_array_is_one_value_on_either_side() -> None:
+    # Deviation: micrograd makes one Value with the array as its data where the Value is on the left, but with a
+    # gradient of another shape for the number; NumPy makes an array of Values where it is on the right.
     array = np.array([1.0, 2.0])
     assert isinstance((PURE(3.0) * array).data, np.ndarray)
-    out = engine.Value(3.0) * array
-    assert [v.data for v in out] == [3.0, 6.0]
+    assert isinstance(array * PURE(3.0), np.ndarray)
+    v = engine.Value(3.0)
+    for out in (v * array, array * v):
+        assert type(out) is engine.Value
+        assert out.data.tolist() == [3.0, 6.0]
+        v.grad = 0
+        out.backward()
+        assert v.grad == 3.0
+        assert [lane.data for lane in out] == [3.0, 6.0]

@@ -285,7 +285,6 @@ def test_getattr_protocols_that_libraries_use(Value: Any) -> None:
         "__len__",
         "__fspath__",
         "__index__",
-        "shape",
         "dtype",
         "_ipython_display_",
     ):

@@ -23,10 +23,12 @@ Operands* copy_operands(Node* const* nodes, std::uint32_t count, const double* l
 
 }  // namespace
 
-// Pages and chunks go with the pool; only the operand lists of nodes that are still alive are apart from them.
+// Pages and chunks go with the pool; only operand lists and arrays of nodes that are still alive are apart from them.
+// Those of leaves are not looked for: an arena should not end before the leaves that somebody made in it.
 Arena::~Arena() {
   for_each_interior([](Node* n) {
     if (n->op == Op::custom) std::free(n->operands);
+    if (n->op == Op::array) free_array(n->array);
   });
   for (Page* page = oldest_; page;) {
     Page* newer = page->newer;
@@ -76,7 +78,14 @@ inline void Arena::free_one(Node* n) noexcept {
   Operands* operands = n->operands;
   free_slot(n);
   if (op == Op::leaf) return;
-  if (op == Op::custom) {
+  if (op <= Op::custom) {
+    static_assert(Op::array < Op::custom);
+    if (op == Op::array) {
+      Array* array = reinterpret_cast<Array*>(operands);
+      for (std::uint32_t i = 0; i < array->held(); ++i) unlink(array->operands()[i]);
+      free_array(array);
+      return;
+    }
     for (std::uint32_t i = 0; i < operands->count; ++i) unlink(operands->nodes()[i]);
     std::free(operands);
     return;
@@ -172,6 +181,16 @@ Node* Arena::make_custom(Node* const* nodes, std::uint32_t count, const double* 
   return n;
 }
 
+Node* Arena::make_array(Array* array, double data, Flags flags) noexcept {
+  Node* n = array->op == ArrayOp::leaf ? make_leaf(data, flags) : allocate();
+  if (!n) return nullptr;
+  fill(n, data, Op::array, array->op == ArrayOp::leaf ? kLeafMark : kUnmarked, flags);
+  n->a = nullptr;
+  n->array = array;
+  for (std::uint32_t i = 0; i < array->held(); ++i) link(array->operands()[i]);
+  return n;
+}
+
 bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
                          std::uint32_t label) noexcept {
   Operands* operands = nullptr;
@@ -184,17 +203,38 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
   node->a = nullptr;
   node->operands = operands;
   node->op = operands ? Op::custom : Op::leaf;
+  node->flags &= static_cast<Flags>(~kArray);
   node->mark = operands ? kUnmarked : kLeafMark;
   hold(node);  // while handles let go, which may run code outside the core
-  if (old.op == Op::custom) {
+  let_go_of_operands(old);
+  let_go(node);
+  return true;
+}
+
+void Arena::set_array(Node* node, Array* array) noexcept {
+  for (std::uint32_t i = 0; i < array->held(); ++i) link(array->operands()[i]);
+  const Node old = *node;
+  node->a = nullptr;
+  node->array = array;
+  node->op = Op::array;
+  node->mark = array->op == ArrayOp::leaf ? kLeafMark : kUnmarked;
+  hold(node);
+  let_go_of_operands(old);
+  let_go(node);
+}
+
+// What a node had before it got other operands.
+void Arena::let_go_of_operands(const Node& old) noexcept {
+  if (old.op == Op::array) {
+    for (std::uint32_t i = 0; i < old.array->held(); ++i) let_go(old.array->operands()[i]);
+    free_array(old.array);
+  } else if (old.op == Op::custom) {
     for (std::uint32_t i = 0; i < old.operands->count; ++i) let_go(old.operands->nodes()[i]);
     std::free(old.operands);
   } else if (old.op > Op::custom) {
     let_go(old.a);
     if (kArity[static_cast<int>(old.op)] == 2) let_go(old.b);
   }
-  let_go(node);
-  return true;
 }
 
 bool Arena::precedes(const Node* operand, const Node* node) noexcept {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/arrays.hpp"
 #include "core/memory.hpp"
 #include "core/node.hpp"
 
@@ -72,10 +73,17 @@ class Arena {
   Node* make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label,
                     double data, Flags flags) noexcept;
 
-  // Makes `node` a custom node over other operands, or a leaf when count is 0, dropping what it had. False, and nothing
-  // changed, if there is no memory. Every operand must precede the node: see precedes().
+  // A node over the operands in `array`, which it takes over. Leaves lie with the other leaves.
+  Node* make_array(Array* array, double data, Flags flags) noexcept;
+
+  // Makes `node`, which then holds a number, a custom node over other operands, or a leaf when count is 0, dropping
+  // what it had. False, and nothing changed, if there is no memory. Every operand must precede the node: see
+  // precedes().
   bool set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
                     std::uint32_t label) noexcept;
+
+  // Makes `node` one of Op::array with the operands in `array`, dropping what it had. The operands must precede it.
+  void set_array(Node* node, Array* array) noexcept;
 
   // Whether `node` may have `operand`: it was made later, in an ordered page.
   static bool precedes(const Node* operand, const Node* node) noexcept;
@@ -134,6 +142,7 @@ class Arena {
       hooks_.retain(operand->handle);
   }
 
+  void let_go_of_operands(const Node& old) noexcept;
   void unlink(Node* operand) noexcept;
   void release(Node* node) noexcept;
   void free_one(Node* node) noexcept;
@@ -154,5 +163,23 @@ class Arena {
   HandleHooks hooks_;
   PagePool pool_;
 };
+
+// Calls each(operand) for the operands of a node, in order, repeats included.
+template <typename Each>
+inline void for_each_operand(Node* n, Each each) {
+  if (n->op == Op::array) {
+    for (std::uint32_t i = 0; i < n->array->count; ++i) each(n->array->operands()[i]);
+  } else if (n->op == Op::custom) {
+    for (std::uint32_t i = 0; i < n->operands->count; ++i) each(n->operands->nodes()[i]);
+  } else {
+    const int arity = kArity[static_cast<int>(n->op)];
+    if (arity > 0) each(n->a);
+    if (arity > 1) each(n->b);
+  }
+}
+
+inline bool is_leaf(const Node* n) {
+  return n->op == Op::leaf || (n->op == Op::array && n->array->op == ArrayOp::leaf);
+}
 
 }  // namespace tapegrad

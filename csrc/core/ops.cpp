@@ -8,10 +8,7 @@ namespace tapegrad {
 namespace {
 
 constexpr OpInfo kInfo[] = {
-    {"free", "", 0},
-    {"leaf", "", 0},
-    {"custom", "", -1},
-    {"powc", "**", 1},
+    {"free", "", 0}, {"leaf", "", 0}, {"array", "", -1}, {"custom", "", -1}, {"powc", "**", 1},
 #define TAPEGRAD_BINARY(id, label, ...) {#id, label, 2},
 #define TAPEGRAD_UNARY(id, label, ...) {#id, label, 1},
 #include "core/ops.def"

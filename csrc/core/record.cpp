@@ -29,9 +29,18 @@ class Recorder {
     scratched_.reserve(nodes + nodes / 4);
   }
 
+  static void refuse_array(const Node* n) {
+    if (n->op == Op::array || (n->flags & kArray))
+      throw std::invalid_argument(
+          "a Value that holds an array cannot be part of a compiled function; write it for one number, and use vmap "
+          "for "
+          "many");
+  }
+
   bool is_new(const Node* n) const { return Arena::id(n) >= since_; }
 
   void add_interior(Node* n) {
+    refuse_array(n);
     if (n->flags & kHasRule)
       throw std::invalid_argument(
           "an operation with a _backward rule written in Python cannot be compiled; write it with Value's own "
@@ -58,6 +67,7 @@ class Recorder {
   // The instruction that computes a node; leaves and nodes from before become instructions when they are first asked
   // for.
   std::uint32_t index(Node* n) {
+    refuse_array(n);
     const bool scratch = n->op != Op::leaf ? is_new(n) : !n->handle;
     if (scratch) {
       const std::uint32_t known = read(n);

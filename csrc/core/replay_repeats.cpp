@@ -194,6 +194,8 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
         seeds.push_back(p.add({Code::input, p.inputs++}));
       }
       Lowering how = lowering(wants);
+      how.schedule = !is_off(wants.off, "scheduling");
+      how.exact = wants.exact;
       how.forward_only = operands.empty();
       if (!operands.empty()) {
         p.outputs.insert(p.outputs.begin(), add_carrier(p, operands, seeds));

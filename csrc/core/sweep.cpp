@@ -2,6 +2,9 @@
 // node has been met when the walk comes to it; no sorting, no visited set, no recursion.
 #include "core/sweep.hpp"
 
+#include <cstdlib>
+#include <new>
+
 #include "core/ops.hpp"
 
 namespace tapegrad {
@@ -57,9 +60,9 @@ Flags keep_int(const Node* node, int i) noexcept {
   return is_int ? Flags(~0) : Flags(~kGradInt);
 }
 
-// The rule of one node; `mark` is called for each operand.
-template <typename Mark>
-inline void step(Node* n, Mark mark) noexcept {
+// The rule of one node; `mark` is called for each operand. Array nodes are handed to `array`.
+template <typename Mark, typename ArrayStep>
+inline void step(Node* n, Mark mark, ArrayStep array) noexcept {
   constexpr Flags kFloat = static_cast<Flags>(~kGradInt);
   const double g = n->grad;
   const bool int_grad = n->flags & kGradInt;
@@ -67,6 +70,9 @@ inline void step(Node* n, Mark mark) noexcept {
     case Op::free:
     case Op::leaf:
     case Op::count:
+      break;
+    [[unlikely]] case Op::array:
+      array(n);
       break;
     case Op::custom: {
       Operands* operands = n->operands;
@@ -108,32 +114,86 @@ inline void step(Node* n, Mark mark) noexcept {
   }
 }
 
-template <typename Each>
-void for_each_operand(Node* n, Each each) {
-  if (n->op == Op::custom) {
-    for (std::uint32_t i = 0; i < n->operands->count; ++i) each(n->operands->nodes()[i]);
-  } else {
-    const int arity = kArity[static_cast<int>(n->op)];
-    if (arity > 0) each(n->a);
-    if (arity > 1) each(n->b);
+// The rest of a sweep from an array node on that lets other threads run: first all marks are taken back, so that they
+// may sweep too, then the rules are applied, while everything is held.
+class PausedSweep {
+ public:
+  explicit PausedSweep(Arena& arena) : arena_(arena) {}
+  PausedSweep(const PausedSweep&) = delete;
+  PausedSweep& operator=(const PausedSweep&) = delete;
+  ~PausedSweep() { std::free(nodes_); }
+
+  // Takes a node in. False when there is no memory.
+  bool add(Node* node) noexcept {
+    if (count_ == room_) {
+      const std::size_t room = room_ ? 2 * room_ : 256;
+      void* memory = std::realloc(nodes_, room * sizeof(Node*));
+      if (!memory) return false;
+      nodes_ = static_cast<Node**>(memory);
+      room_ = room;
+    }
+    nodes_[count_++] = node;
+    return true;
   }
+
+  // Applies the rules of the nodes taken in, in that order.
+  bool apply() noexcept {
+    bool fine = true;
+    for (std::size_t i = 0; i < count_; ++i) arena_.hold(nodes_[i]);
+    for (std::size_t i = 0; fine && i < count_; ++i) fine = apply_rule(nodes_[i], &arena_);
+    for (std::size_t i = 0; i < count_; ++i) arena_.let_go(nodes_[i]);
+    return fine;
+  }
+
+ private:
+  Arena& arena_;
+  Node** nodes_ = nullptr;
+  std::size_t count_ = 0, room_ = 0;
+};
+
+// One array node in a sweep that has marks ahead. Returns whether all went well.
+[[gnu::noinline]] bool array_step(Frontier& frontier, Node* n, Arena* pausing) noexcept {
+  if (!pausing || !wants_pause(n)) {
+    if (!apply_array_rule(n, nullptr)) return false;
+    for_each_operand(n, [&](Node* operand) { frontier.mark(operand); });
+    return true;
+  }
+  PausedSweep rest(*pausing);
+  bool memory = true;
+  frontier.walk(n, [&](Node* ahead) noexcept {
+    memory = memory && rest.add(ahead);
+    for_each_operand(ahead, [&](Node* operand) { frontier.mark(operand); });
+  });
+  return memory && rest.apply();
 }
 
 }  // namespace
 
-void apply_rule(Node* node) noexcept {
-  step(node, [](Node*) {});
+bool apply_rule(Node* node, Arena* pausing) noexcept {
+  bool fine = true;
+  step(node, [](Node*) {}, [&](Node* array) { fine = apply_array_rule(array, pausing); });
+  return fine;
 }
 
-void sweep(Node* root) noexcept {
-  if (root->op == Op::leaf) return;
+bool sweep(Node* root, Arena* pausing) noexcept {
+  if (root->mark == kLeafMark) return true;
   Frontier frontier;
-  frontier.walk(root, [&](Node* n) noexcept { step(n, [&](Node* operand) { frontier.mark(operand); }); });
+  bool fine = true;
+  frontier.walk(root, [&](Node* n) noexcept {
+    step(
+        n, [&](Node* operand) { frontier.mark(operand); },
+        [&](Node* array) {
+          Frontier copy = frontier;  // the frontier itself, whose address nobody has, stays in a register
+          fine = fine && array_step(copy, array, pausing);
+          frontier = copy;
+        });
+  });
+  return fine;
 }
 
 std::vector<Node*> collect(Node* root, bool with_leaves) {
   std::vector<Node*> order;
-  if (root->op == Op::leaf) {
+  if (root->mark == kLeafMark) {
     if (with_leaves) order.push_back(root);
     return order;
   }
@@ -172,18 +232,20 @@ std::vector<Node*> collect(Node* root, bool with_leaves) {
 bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void*, Node*), void* context) {
   const std::vector<Node*> order = collect(root, true);
   for (Node* n : order) arena.hold(n);
-  bool going = true;
+  bool going = true, memory = true;
   for (Node* n : order) {
     if (n->flags & kHasRule) {
       if (!call(context, n)) {
         going = false;
         break;
       }
-    } else {
-      apply_rule(n);
+    } else if (!apply_rule(n, &arena)) {
+      memory = false;
+      break;
     }
   }
   for (Node* n : order) arena.let_go(n);
+  if (!memory) throw std::bad_alloc();
   return going;
 }
 

@@ -9,12 +9,16 @@
 
 namespace tapegrad {
 
-// Applies one node's rule: adds its gradient, times the partial derivatives, to the gradients of its operands.
-void apply_rule(Node* node) noexcept;
+// Applies one node's rule: adds its gradient, times the partial derivatives, to the gradients of its operands. False
+// when there is no memory for a gradient that is an array; then nothing has changed. Somebody must hold the node if it
+// may pause: see apply_array_rule.
+bool apply_rule(Node* node, Arena* pausing = nullptr) noexcept;
 
 // Adds into the gradient of every node that `root` depends on, newest first; root->grad is the seed. For graphs without
-// rules from outside the core: it allocates nothing and cannot fail.
-void sweep(Node* root) noexcept;
+// rules from outside the core. Allocates nothing for numbers; false when there is no memory for the gradients of
+// arrays, and then some gradients are added and others not. Given the arena, it lets other threads run during the rules
+// of large arrays.
+bool sweep(Node* root, Arena* pausing = nullptr) noexcept;
 
 // The interior nodes that `root` depends on, itself included, newest first; then, if asked for, the leaves in order of
 // discovery.
@@ -22,7 +26,8 @@ std::vector<Node*> collect(Node* root, bool with_leaves);
 
 // The sweep for graphs in which a node may have a rule from outside the core (kHasRule): call(context, node) runs it
 // and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop;
-// the engine is as usable as before. Throws std::bad_alloc only before anything has changed.
+// the engine is as usable as before. Throws std::bad_alloc before anything has changed, or for want of memory for the
+// gradient of an array.
 bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void* context, Node* node), void* context);
 
 }  // namespace tapegrad

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/sweep.hpp"
+#include "python/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -47,16 +48,20 @@ int refuse_delete(const char* what) {
 PyObject* get_data(PyObject* self, void*) {
   if (observer()) [[unlikely]]
     return observe("data", self);
-  const Node* n = node_of(self);
-  return to_python(n->data, n->flags & kDataInt);
+  Node* n = node_of(self);
+  if (n->flags & (kDataInt | kArray)) [[unlikely]]
+    return n->flags & kArray ? data_view(n) : to_python(n->data, true);
+  return PyFloat_FromDouble(n->data);
 }
 
 int set_data(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("data");
   if (refuse_while_recording("assigning the data of a Value")) return -1;
+  Node* n = node_of(self);
+  if (n->flags & kArray) [[unlikely]]
+    return assign_data(n, value);
   Number number;
   if (!require_number(value, "data", &number)) return -1;
-  Node* n = node_of(self);
   n->data = number.value;
   n->flags = static_cast<Flags>((n->flags & ~kDataInt) | number.flags);
   return 0;
@@ -64,17 +69,21 @@ int set_data(PyObject* self, PyObject* value, void*) {
 
 PyObject* get_grad(PyObject* self, void*) {
   if (refuse_while_recording("reading the grad of a Value")) return nullptr;
-  const Node* n = node_of(self);
-  return to_python(n->grad, n->flags & kGradInt);
+  Node* n = node_of(self);
+  if (n->flags & (kGradInt | kArray)) [[unlikely]]
+    return n->flags & kArray ? grad_view(n) : to_python(n->grad, true);
+  return PyFloat_FromDouble(n->grad);
 }
 
 int set_grad(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("grad");
   if (refuse_while_recording("assigning the grad of a Value")) return -1;
+  Node* n = node_of(self);
+  if (n->flags & kArray) [[unlikely]]
+    return assign_grad(n, value);
   Number number;
   if (!require_number(value, "grad", &number)) return -1;
   static_assert(kGradInt == kDataInt << 1);
-  Node* n = node_of(self);
   n->grad = number.value;
   n->flags = static_cast<Flags>((n->flags & ~kGradInt) | (number.flags << 1));
   return 0;
@@ -154,6 +163,10 @@ int set_label(PyObject* self, PyObject* value, void*) {
 PyObject* get_local_grads(PyObject* self, void*) {
   if (refuse_while_recording("reading the local gradients of a Value")) return nullptr;
   const Node* n = node_of(self);
+  if (n->op == Op::array) {
+    PyErr_SetString(PyExc_AttributeError, "a Value that holds an array, or comes from one, has no _local_grads");
+    return nullptr;
+  }
   std::vector<double> partials;
   int i = 0;
   for_each_operand(node_of(self), [&](Node*) { partials.push_back(partial(*n, i++)); });
@@ -175,7 +188,7 @@ PyObject* get_local_grads(PyObject* self, void*) {
 
 PyObject* apply_native_rule(PyObject* self, PyObject*) {
   if (refuse_while_recording("_backward()")) return nullptr;
-  apply_rule(node_of(self));
+  if (!apply_rule(node_of(self), &arena())) return PyErr_NoMemory();
   Py_RETURN_NONE;
 }
 
@@ -252,6 +265,17 @@ bool init_attributes() {
          label_index && intern_label(str_empty) == 0;
 }
 
+int store_attribute(PyObject* self, PyObject* name, PyObject* value) {
+  return store(self, name, value);
+}
+
+int delete_attribute(PyObject* self, PyObject* name) {
+  if (stored(self, name)) return PyDict_DelItem(as_value(self)->dict, name);
+  if (!PyErr_Occurred())
+    PyErr_Format(PyExc_AttributeError, "this Value has no attribute '%U' of its own to delete", name);
+  return -1;
+}
+
 int assign_label(PyObject* self, PyObject* label) {
   return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
 }
@@ -294,9 +318,18 @@ PyObject* label_text(std::uint32_t index) {
 }
 
 PyObject* op_label(Node* n) {
-  if (n->op == Op::custom) return Py_NewRef(label_text(n->operands->label));
-  if (n->op != Op::powc) return PyUnicode_FromString(info(n->op).label);
-  PyObject* exponent = to_python(n->exponent, n->flags & kExponentInt);
+  Op op = n->op;
+  double number = n->exponent;
+  if (op == Op::array) {
+    const Array& array = *n->array;
+    if (const char* label = array_label(array.op)) return PyUnicode_FromString(label);
+    if (array.op == ArrayOp::custom) return Py_NewRef(label_text(array.label));
+    op = array.table;
+    number = array.number;
+  }
+  if (op == Op::custom) return Py_NewRef(label_text(n->operands->label));
+  if (op != Op::powc) return PyUnicode_FromString(info(op).label);
+  PyObject* exponent = to_python(number, n->flags & kExponentInt);
   if (!exponent) return nullptr;
   PyObject* text = PyUnicode_FromFormat("**%S", exponent);
   Py_DECREF(exponent);
@@ -377,9 +410,11 @@ PyObject* value_repr(PyObject* self) {
 }
 
 PyGetSetDef value_getset[] = {
-    {"data", get_data, set_data, "The number this node holds: int or float, readable and writable.", nullptr},
-    {"grad", get_grad, set_grad, "d(output)/d(this), summed over all calls of backward(); zero at first, writable.",
+    {"data", get_data, set_data,
+     "The number this node holds, int or float, or a NumPy array over its lanes; readable and writable, also in place.",
      nullptr},
+    {"grad", get_grad, set_grad,
+     "d(output)/d(this), in the shape of data, summed over all calls of backward(); zero at first, writable.", nullptr},
     {"label", get_label, set_label, "A name for drawings; '' at first.", nullptr},
     {"_prev", get_prev, set_prev, "The operands, as a set of Values.", nullptr},
     {"_children", get_children, nullptr, "The operands, as a tuple of Values in order.", nullptr},

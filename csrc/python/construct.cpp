@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "python/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -95,10 +96,13 @@ struct Arguments {
 
 // What the arguments say, read and checked; nothing of it is bound to a node yet.
 struct Parsed {
-  Number data{};
+  Data data;
   std::vector<Node*> operands;
+  std::vector<Data> local_data;
   std::vector<double> local_grads;
+  std::vector<Held> local_arrays;
   std::uint32_t label = 0;
+  bool arrays = false;  // the data, a child or a local gradient is an array
   bool tracked = false;
   PyObject* kept = nullptr;  // the tuple of the children
   bool from_set = false;
@@ -130,6 +134,7 @@ struct Parsed {
       }
       operands.push_back(node_of(child));
       tracked |= (node_of(child)->flags & kTracked) != 0;
+      arrays |= (node_of(child)->flags & kArray) != 0;
     }
     // A set has no order of its own; creation order makes runs repeatable.
     if (from_set)
@@ -149,18 +154,38 @@ struct Parsed {
     const Py_ssize_t count = PyTuple_GET_SIZE(sequence);
     bool fine = true;
     for (Py_ssize_t i = 0; fine && i < count; ++i) {
-      Number number;
-      fine = require_number(PyTuple_GET_ITEM(sequence, i), "a local gradient", &number);
-      if (fine) local_grads.push_back(number.value);
+      Data local;
+      fine = read_data(PyTuple_GET_ITEM(sequence, i), "a local gradient", &local);
+      arrays |= local.array != nullptr;
+      if (fine) local_data.push_back(std::move(local));
     }
     Py_DECREF(sequence);
     return fine;
   }
 
+  // The local gradients as numbers, or as leaves where arrays are about.
+  bool settle_local_grads() {
+    if (!local_data.empty() && local_data.size() != operands.size()) {
+      PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each",
+                   local_data.size(), operands.size());
+      return false;
+    }
+    for (const Data& local : local_data) {
+      if (!arrays) {
+        local_grads.push_back(local.number.value);
+        continue;
+      }
+      local_arrays.push_back(leaf_of(local, 0));
+      if (!local_arrays.back()) return false;
+    }
+    return true;
+  }
+
   // The nodes come last: what is read before them may run code of the program's, which may do anything to Values.
   bool read(const Arguments& args) {
     if (args.children && !keep_children(args.children)) return false;
-    if (!require_number(args.data, "data", &data)) return false;
+    if (!read_data(args.data, "data", &data)) return false;
+    arrays = data.array != nullptr;
     if (args.local_grads && !read_local_grads(args.local_grads)) return false;
     if (args.op) {
       if (!PyUnicode_Check(args.op)) {
@@ -171,28 +196,118 @@ struct Parsed {
       if (index < 0) return false;
       label = static_cast<std::uint32_t>(index);
     }
-    if (args.children && !read_children()) return false;
-    if (local_grads.empty() || local_grads.size() == operands.size()) return true;
-    PyErr_Format(PyExc_ValueError, "%zu local gradients were given for %zu children; give one for each",
-                 local_grads.size(), operands.size());
-    return false;
+    return (!args.children || read_children()) && settle_local_grads();
   }
 
   std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
   const double* grads() const { return local_grads.empty() ? nullptr : local_grads.data(); }
+
+  // Whether the node has to be of Op::array: numbers with a rule of the program's own, or none, need not.
+  bool needs_array() const { return data.array || !local_arrays.empty(); }
+
+  // The node of Op::array that the arguments ask for, of the given shape. False with ValueError where local gradients
+  // do not fit.
+  bool draft(ArrayDraft* out) {
+    all = operands;
+    for (const Held& local : local_arrays) all.push_back(local.get());
+    out->op = all.empty() && !label ? ArrayOp::leaf : ArrayOp::custom;
+    out->operands = all.data();
+    out->count = count();
+    out->has_local_grads = !local_arrays.empty();
+    out->label = label;
+    out->number = data.number.value;
+    if (!out->settle()) return true;
+    PyErr_SetString(PyExc_ValueError,
+                    "the shapes of the local gradients do not broadcast with those of the data and the children");
+    return false;
+  }
+
+  std::vector<Node*> all;  // what a draft's operands point to
 };
 
-// Gives the handle's node these operands. A node that may not have them where it stands is replaced by a new one.
-bool bind(ValueObject* self, const Parsed& parsed) {
+// A node of its own for the arguments; null with an error set.
+Node* make_parsed(Parsed& parsed, Flags flags) {
+  Node* node = nullptr;
+  flags |= parsed.data.number.flags;
+  if (parsed.needs_array()) {
+    ArrayDraft draft;
+    Buffer* buffer = nullptr;
+    if (parsed.data.array && !(buffer = copy_array(parsed.data.array, &draft.shape))) return nullptr;
+    if (parsed.draft(&draft)) {
+      node = make_array_node(arena(), draft, flags, buffer);
+      if (!node) PyErr_NoMemory();
+    }
+    if (!node) release(buffer);
+    return node;
+  }
+  node = parsed.operands.empty() && !parsed.label
+             ? arena().make_leaf(parsed.data.number.value, flags)
+             : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
+                                   parsed.data.number.value, flags);
+  if (!node) PyErr_NoMemory();
+  return node;
+}
+
+// Values made from this one count on its shape.
+bool may_take_shape(const Node* node, const Shape& shape) {
+  if (node->refs <= 1 || shape == shape_of(node)) return true;
+  PyErr_SetString(PyExc_ValueError,
+                  "cannot give another shape to a Value that other Values were made from. Make a new Value instead");
+  return false;
+}
+
+// Gives a node these operands, and if `with_data` the data too; else it keeps what it holds. False with an error set.
+bool rebind(Node* node, Parsed& parsed, bool with_data) {
+  if (with_data ? !parsed.needs_array() : !(node->flags & kArray)) {
+    if (!may_take_shape(node, Shape())) return false;
+    if (arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) return true;
+    PyErr_NoMemory();
+    return false;
+  }
+  ArrayDraft draft;
+  Buffer *data = nullptr, *grad = nullptr;
+  if (!with_data) {
+    draft.shape = shape_of(node);
+    data = node->array->data;
+    grad = node->array->grad;
+    retain(data);
+    if (grad) retain(grad);
+  } else if (parsed.data.array && !(data = copy_array(parsed.data.array, &draft.shape))) {
+    return false;
+  }
+  if (parsed.draft(&draft) && may_take_shape(node, draft.shape)) {
+    if (become_array(arena(), node, draft, data, grad)) return true;
+    PyErr_NoMemory();
+  }
+  release(data);
+  release(grad);
+  return false;
+}
+
+// Makes `to`, a leaf, hold the array that `from` holds, if it does.
+bool hand_over(const Node* from, Node* to) {
+  if (!(from->flags & kArray)) return true;
+  ArrayDraft draft;
+  draft.shape = shape_of(from);
+  Buffer *data = from->array->data, *grad = from->array->grad;
+  retain(data);
+  if (grad) retain(grad);
+  if (become_array(arena(), to, draft, data, grad)) return true;
+  release(data);
+  release(grad);
+  PyErr_NoMemory();
+  return false;
+}
+
+// Gives the handle's node these operands, and the data too if that is asked for. A node that may not have them where it
+// stands is replaced by a new one.
+bool bind(ValueObject* self, Parsed& parsed, bool with_data) {
   Node* node = self->node;
   const bool fits = std::all_of(parsed.operands.begin(), parsed.operands.end(),
                                 [&](Node* operand) { return Arena::precedes(operand, node); });
   if (fits && !page_of(node)->leaf_page) {
-    if (!arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) {
-      PyErr_NoMemory();
-      return false;
-    }
-  } else if (parsed.operands.empty() && !parsed.label && node->op == Op::leaf) {
+    if (!rebind(node, parsed, with_data)) return false;
+  } else if (!with_data && parsed.operands.empty() && !parsed.label && is_leaf(node)) {
     return true;
   } else {
     if (node->refs > 1) {
@@ -201,15 +316,19 @@ bool bind(ValueObject* self, const Parsed& parsed) {
                       "Make a new Value instead");
       return false;
     }
-    Node* fresh = arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label, node->data,
-                                      node->flags);
+    Node* fresh = arena().make_constant(node->data, node->flags & ~(kArray | kPinned | kTracked | kHasRule));
     if (!fresh) {
       PyErr_NoMemory();
       return false;
     }
+    ++fresh->refs;  // the handle's, once it moves over
+    if (!(with_data || hand_over(node, fresh)) || !rebind(fresh, parsed, with_data)) {
+      arena().drop(fresh);
+      return false;
+    }
     fresh->grad = node->grad;
+    fresh->flags |= node->flags & (kPinned | kTracked | kHasRule);
     fresh->handle = self;
-    ++fresh->refs;
     self->node = fresh;
     node->handle = nullptr;
     node->flags = 0;
@@ -246,19 +365,18 @@ PyObject* construct(PyTypeObject* type, const Arguments& args) {
     Py_DECREF(made);
   }
   const Flags flags = fresh_flags(type);
-  Number number;
   if (!args.children && !args.op && !args.local_grads) {
-    if (!require_number(args.data, "data", &number)) return nullptr;
-    return set_label(show(arena().make_leaf(number.value, flags | number.flags), type, 0), args.label);
+    Data data;
+    if (!read_data(args.data, "data", &data)) return nullptr;
+    if (!data.array)
+      return set_label(show(arena().make_leaf(data.number.value, flags | data.number.flags), type, 0), args.label);
+    Node* leaf = make_array_leaf(data.array, flags);
+    return leaf ? set_label(show(leaf, type, 0), args.label) : nullptr;
   }
   Parsed parsed;
   if (!parsed.read(args)) return nullptr;
-  const Flags own = flags | parsed.data.flags;
-  Node* node = parsed.operands.empty() && !parsed.label
-                   ? arena().make_leaf(parsed.data.value, own)
-                   : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
-                                         parsed.data.value, own);
-  return set_label(show(node, type, parsed.tracked ? kTracked : 0), args.label);
+  Node* node = make_parsed(parsed, flags);
+  return node ? set_label(show(node, type, parsed.tracked ? kTracked : 0), args.label) : nullptr;
 }
 
 }  // namespace
@@ -279,7 +397,7 @@ bool set_children(PyObject* self, PyObject* children) {
                        [&](Node* n) { return std::find(all.begin(), all.end(), n) != all.end(); });
   };
   if (within(now, parsed.operands) && within(parsed.operands, now)) return true;
-  return bind(as_value(self), parsed);
+  return bind(as_value(self), parsed, false);
 }
 
 PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_t nargsf, PyObject* kwnames) {
@@ -311,6 +429,7 @@ PyObject* value_vectorcall(PyObject* callable, PyObject* const* args, std::size_
 void settle_subclass(PyObject* self) {
   pin(as_value(self));
   PyTypeObject* type = Py_TYPE(self);
+  give_array_protocols(type);
   // Slots may hold anything, and so may a class that can die.
   if (type->tp_basicsize > value_type()->tp_basicsize || made_in_function(type)) track(as_value(self));
 }
@@ -345,16 +464,32 @@ int value_init(PyObject* self, PyObject* args, PyObject* kwargs) {
   Parsed parsed;
   if (!parsed.read(arguments)) return -1;
   ValueObject* v = as_value(self);
-  if ((v->node->op != Op::leaf || !parsed.operands.empty() || parsed.label) && !bind(v, parsed)) return -1;
-  v->node->data = parsed.data.value;
+  const bool plain_leaf = v->node->op == Op::leaf && parsed.operands.empty() && !parsed.label && !parsed.needs_array();
+  if (!plain_leaf && !bind(v, parsed, true)) return -1;
+  const Number number = parsed.data.number;
+  if (!(v->node->flags & kArray)) v->node->data = number.value;
   v->node->grad = 0.0;
-  v->node->flags = static_cast<Flags>((v->node->flags & ~(kDataInt | kGradInt)) | parsed.data.flags |
-                                      ((v->node->flags & kFloatGrad) ? 0 : kGradInt));
+  v->node->flags = static_cast<Flags>((v->node->flags & ~(kDataInt | kGradInt)) | number.flags |
+                                      ((v->node->flags & (kFloatGrad | kArray)) ? 0 : kGradInt));
   Py_INCREF(self);
   PyObject* labelled = set_label(self, arguments.label);
   Py_XDECREF(labelled);
   return labelled ? 0 : -1;
 }
+
+namespace {
+
+// One table of two, each ended by an empty entry, for ever.
+template <typename Entry>
+Entry* joined(const Entry* first, const Entry* second, const char* Entry::* name) {
+  static std::vector<Entry> all;
+  for (const Entry* table : {first, second})
+    for (; table->*name; ++table) all.push_back(*table);
+  all.push_back(Entry{});
+  return all.data();
+}
+
+}  // namespace
 
 PyObject* make_dialect(const char* name, bool float_grad) {
   if (dialect_count == kMaxDialects || std::strlen(name) >= sizeof dialect_names[0]) {
@@ -381,22 +516,25 @@ PyObject* make_dialect(const char* name, bool float_grad) {
       {Py_tp_members, members},
       {Py_tp_doc, const_cast<char*>(
                       "Value(data, children=(), op='', label='', **names)\n--\n\n"
-                      "One number in a computation, and how it came about.\n\n"
-                      "data: a number. children: the Values it was computed from. op: the operation's name, or a\n"
+                      "One number in a computation, or an array of numbers, and how it came about.\n\n"
+                      "data: a number, or an array of real numbers with at least one axis, which is copied as\n"
+                      "float64. children: the Values it was computed from. op: the operation's name, or a\n"
                       "tuple of the derivatives by each child. label: a name for drawings. The arguments may also be\n"
                       "called _children, _op and local_grads.\n"
                       "TypeError where an argument is of another kind.")},
   };
   if (dialect_count == 0) {
-    slots.push_back({Py_tp_getset, value_getset});
-    for (PyType_Slot* s = operator_slots; s->slot; ++s) slots.push_back(*s);
+    slots.push_back({Py_tp_getset, joined(value_getset, array_getset, &PyGetSetDef::name)});
+    slots.push_back({Py_tp_methods, joined(value_methods, array_methods, &PyMethodDef::ml_name)});
+    for (const PyType_Slot* table : {operator_slots, array_slots})
+      for (; table->slot; ++table) slots.push_back(*table);
   }
   slots.push_back({0, nullptr});
   PyType_Spec spec = {own_name, sizeof(ValueObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
                       slots.data()};
   auto* type = reinterpret_cast<PyTypeObject*>(
       PyType_FromSpecWithBases(&spec, dialect_count ? reinterpret_cast<PyObject*>(value_type()) : nullptr));
-  if (!type) return nullptr;
+  if (!type || (dialect_count == 0 && !hide_array_protocols(type))) return nullptr;
   type->tp_vectorcall = value_vectorcall;
   // Plain instances own no reference to their type, which so must never look unused, whatever a program does with
   // __class__.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/sweep.hpp"
+#include "python/arrays.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
 
@@ -94,20 +95,6 @@ class NodeList {
   py::object owner_;
 };
 
-template <typename T>
-py::bytes as_bytes(const std::vector<T>& v) {
-  return py::bytes(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
-}
-
-template <typename T>
-std::vector<T> from_bytes(py::handle h) {
-  if (!PyBytes_Check(h.ptr()) || static_cast<std::size_t>(PyBytes_GET_SIZE(h.ptr())) % sizeof(T))
-    throw py::value_error("damaged graph: an array is missing or cut short");
-  std::vector<T> v(static_cast<std::size_t>(PyBytes_GET_SIZE(h.ptr())) / sizeof(T));
-  if (!v.empty()) std::memcpy(v.data(), PyBytes_AS_STRING(h.ptr()), v.size() * sizeof(T));
-  return v;
-}
-
 py::object steal(PyObject* o) {
   if (!o) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(o);
@@ -115,6 +102,14 @@ py::object steal(PyObject* o) {
 
 // ---- export
 // ----------------------------------------------------------------------------------------------------------------------
+
+// The operands, and of a custom array node the local gradients, which are nodes too.
+template <typename Each>
+void for_each_held(Node* n, Each each) {
+  for_each_operand(n, each);
+  if (n->op != Op::array) return;
+  for (std::uint32_t k = n->array->count; k < n->array->held(); ++k) each(n->array->operands()[k]);
+}
 
 void require_value(py::handle value, const char* function) {
   if (!is_value(value.ptr()))
@@ -128,7 +123,7 @@ bool is_member(Node* n) {
 
 // A leaf that a variable holds is written as a Value of its own; others are constants of the graph.
 bool is_variable(const Node* n) {
-  return n->op == Op::leaf && n->handle;
+  return is_leaf(n) && n->handle;
 }
 
 // Sets owner._nodes to the nodes below root in an order in which operands come first, but for variables and for nodes
@@ -144,8 +139,8 @@ void list_nodes(py::handle root, py::object owner) {
   for (std::size_t i = newest_first.size(); i-- > 0;) {
     Node* n = newest_first[i];
     if (is_member(n)) continue;
-    for_each_operand(n, [&](Node* operand) {
-      if (operand->op == Op::leaf && !is_variable(operand) && !is_member(operand)) list->add_exported(operand);
+    for_each_held(n, [&](Node* operand) {
+      if (is_leaf(operand) && !is_variable(operand) && !is_member(operand)) list->add_exported(operand);
     });
     list->add_exported(n);
   }
@@ -161,13 +156,13 @@ py::tuple export_nodes(const NodeList& list) {
   std::vector<std::uint16_t> flags;
   std::vector<std::int64_t> operands;
   std::vector<std::uint32_t> counts;
-  py::list labels, externals, heavy, types;
+  py::list labels, externals, heavy, types, array_nodes;
   int type_codes[kMaxDialects];
   std::fill(std::begin(type_codes), std::end(type_codes), -1);
 
   for (std::size_t i = 0; i < list.size(); ++i) {
     Node* n = list[i];
-    for_each_operand(n, [&](Node* operand) {
+    for_each_held(n, [&](Node* operand) {
       const auto known = index.find(operand);
       if (known != index.end()) {
         operands.push_back(known->second);
@@ -189,6 +184,7 @@ py::tuple export_nodes(const NodeList& list) {
     data.push_back(n->data);
     grad.push_back(n->grad);
     flags.push_back(n->flags & kSavedFlags);
+    if (n->op == Op::array) array_nodes.append(describe(*n->array));
     if (n->op == Op::powc) numbers.push_back(n->exponent);
     if (n->op == Op::custom) {
       Operands* own = n->operands;
@@ -206,7 +202,7 @@ py::tuple export_nodes(const NodeList& list) {
   for (int op = 0; op < static_cast<int>(Op::count); ++op) names.append(info(static_cast<Op>(op)).name);
   py::tuple arrays = py::make_tuple(1, py::tuple(names), py::tuple(types), as_bytes(codes), as_bytes(dialects),
                                     as_bytes(data), as_bytes(grad), as_bytes(flags), as_bytes(operands),
-                                    as_bytes(counts), as_bytes(numbers), py::tuple(labels));
+                                    as_bytes(counts), as_bytes(numbers), py::tuple(labels), py::tuple(array_nodes));
   return py::make_tuple(arrays, py::tuple(externals), py::tuple(heavy));
 }
 
@@ -264,11 +260,11 @@ std::vector<Flags> read_dialects(const py::tuple& types) {
 }
 
 std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple& externals) {
-  if (arrays.size() != 12 || !PyLong_Check(arrays[0].ptr()) || PyLong_AsLong(arrays[0].ptr()) != 1) {
+  if (arrays.size() != 13 || !PyLong_Check(arrays[0].ptr()) || PyLong_AsLong(arrays[0].ptr()) != 1) {
     PyErr_Clear();
     throw py::value_error("this graph was saved in a form that this version of tapegrad does not read");
   }
-  for (int i : {1, 2, 11})
+  for (int i : {1, 2, 11, 12})
     if (!PyTuple_Check(arrays[static_cast<std::size_t>(i)].ptr()))
       throw py::value_error("damaged graph: a table is missing");
   for (py::handle name : arrays[1])
@@ -281,7 +277,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
   Reader<std::int64_t> operands(arrays[8]);
   Reader<std::uint32_t> counts(arrays[9]);
   const auto labels = py::cast<py::tuple>(arrays[11]);
-  std::size_t next_label = 0;
+  const auto array_nodes = py::cast<py::tuple>(arrays[12]);
+  std::size_t next_label = 0, next_array = 0;
   for (py::handle external : externals)
     if (!is_value(external.ptr())) throw py::value_error("damaged graph: an operand is not a Value");
 
@@ -307,6 +304,10 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     Node* n = nullptr;
     if (op == Op::leaf) {
       n = arena().make_constant(value, base);
+    } else if (op == Op::array) {
+      if (next_array >= array_nodes.size())
+        throw py::value_error("damaged graph: an array node is missing at node " + std::to_string(i));
+      n = restore_array(array_nodes[next_array++], value, base, operand);
     } else if (op == Op::custom) {
       const std::uint32_t count = counts.next();
       const bool has_local_grads = counts.next() != 0;
@@ -334,7 +335,8 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
     n->grad = grad.next();
     list->add(n);
   }
-  if (operands.left() || counts.left() || numbers.left() || data.left() || grad.left() || flags.left())
+  if (next_array != array_nodes.size() || operands.left() || counts.left() || numbers.left() || data.left() ||
+      grad.left() || flags.left())
     throw py::value_error("damaged graph: an array is too long");
   return list;
 }
@@ -348,6 +350,8 @@ std::unique_ptr<NodeList> clone(py::handle value) {
   Node* copy = nullptr;
   if (n->op == Op::leaf)
     copy = arena().make_leaf(n->data, base);
+  else if (n->op == Op::array)
+    copy = clone_array(n, base);
   else if (n->op == Op::custom)
     copy = arena().make_custom(n->operands->nodes(), n->operands->count,
                                n->operands->has_local_grads ? n->operands->local_grads() : nullptr, n->operands->label,
@@ -394,6 +398,8 @@ void register_graphs(py::module_& m) {
         "Builds the nodes of an exported graph.");
   m.def("clone", &clone, py::arg("value"),
         "A node with the same data, grad, operation and operands, alone in a NodeList.");
+  m.def("hold_array", &hold_array, py::arg("value"), py::arg("data"),
+        "Makes a fresh Value a leaf that holds the array.");
   m.def("native_op", &native_op, py::arg("value"), "The label of the operation that made the node.");
   m.def("assigned_rule", &assigned_rule, py::arg("value"), "The _backward that the program assigned, or None.");
 }

@@ -1,9 +1,12 @@
 // layers.cpp: neurons and layers in one call: the nodes that sum((w*x for w, x in zip(weights, inputs)), bias) makes,
-// in that order.
+// in that order; over arrays one node for the whole sum.
 #include "python/layers.hpp"
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
+#include "python/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -12,26 +15,39 @@ namespace tapegrad::python {
 
 namespace {
 
-// An input: a Value (borrowed), or a number that becomes a leaf wherever it is used.
+// An input: a Value (borrowed), a number that becomes a leaf wherever it is used, or with kArray in its flags an array
+// in the tuple that the inputs come from, which becomes one leaf.
 struct Input {
   PyObject* value;
   Number number;
 };
 
+// What decides how a row of weights is computed, and whether it may be computed here.
+struct Plan {
+  PyObject* kept = nullptr;  // a tuple of what the inputs are or belong to
+  std::vector<Input> inputs;
+  bool arrays = false;       // some input is an array
+  std::vector<Held> leaves;  // where there are arrays: those that became leaves, by input
+  Op act = Op::leaf;
+  PyTypeObject* checked = nullptr;  // the type for which `act` has been looked up
+
+  ~Plan() { Py_XDECREF(kept); }
+};
+
 // Outcome of one step that can fail (error set) or find that it must be left to Python (no error).
 enum class Outcome { done, leave, failed };
 
-// Plain Values whose operators are the native ones, and that need no handles for the nodes in between.
-bool is_simple(PyObject* o) {
-  if (!is_plain(o) || (node_of(o)->flags & kTracked)) return false;
+// Plain Values whose operators are the native ones, and that need no handles for the nodes in between; with an array or
+// with a number.
+bool is_simple(PyObject* o, Flags array = 0) {
+  if (!is_plain(o) || (node_of(o)->flags & (kTracked | kArray)) != array) return false;
   const PyNumberMethods* slots = Py_TYPE(o)->tp_as_number;
   return slots->nb_add == value_add && slots->nb_multiply == value_multiply;
 }
 
-// Reads into `inputs` what the tuple *kept, which the caller is to release, keeps alive. A copy: reading numbers may
-// run code that changes x.
-Outcome read_inputs(PyObject* x, PyObject** kept, std::vector<Input>* inputs) {
-  PyObject* items = *kept = PySequence_Tuple(x);
+// Reads the inputs into a plan. They are copied first: reading numbers may run code that changes x.
+Outcome read_inputs(PyObject* x, Plan* plan) {
+  PyObject* items = plan->kept = PySequence_Tuple(x);
   if (!items) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) && !Py_TYPE(x)->tp_iter)
       PyErr_Format(PyExc_TypeError, "the input of a layer must be a sequence of numbers or Values, not %.200s: %R",
@@ -39,20 +55,28 @@ Outcome read_inputs(PyObject* x, PyObject** kept, std::vector<Input>* inputs) {
     return Outcome::failed;
   }
   const Py_ssize_t count = PyTuple_GET_SIZE(items);
-  inputs->reserve(static_cast<std::size_t>(count));
+  plan->inputs.reserve(static_cast<std::size_t>(count));
   Outcome outcome = Outcome::done;
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {
     PyObject* item = PyTuple_GET_ITEM(items, i);
     Input input{};
     if (is_value(item)) {
       input.value = item;
-      if (!is_simple(item)) outcome = Outcome::leave;
+      const Flags array = node_of(item)->flags & kArray;
+      if (!is_simple(item, array)) outcome = Outcome::leave;
+      plan->arrays |= array != 0;
     } else {
       const int done = read_number(item, &input.number);
-      if (done <= 0) outcome = done ? Outcome::failed : Outcome::leave;
+      if (done < 0) outcome = Outcome::failed;
+      if (done == 0 && !is_numeric_array(item)) outcome = Outcome::leave;
+      if (done == 0) {
+        input.number.flags = kArray;
+        plan->arrays = true;
+      }
     }
-    inputs->push_back(input);
+    plan->inputs.push_back(input);
   }
+  if (plan->arrays) plan->leaves.resize(static_cast<std::size_t>(count));
   return outcome;
 }
 
@@ -73,7 +97,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   bool simple = is_value(bias) && is_simple(bias);
   for (Py_ssize_t i = 0; simple && i < count; ++i) {
     PyObject* w = PySequence_Fast_GET_ITEM(items, i);
-    simple = Py_TYPE(w) == Py_TYPE(bias) ? !(node_of(w)->flags & kTracked) : is_value(w) && is_simple(w);
+    simple = Py_TYPE(w) == Py_TYPE(bias) ? !(node_of(w)->flags & (kTracked | kArray)) : is_value(w) && is_simple(w);
   }
   if (!simple) {
     Py_DECREF(items);
@@ -124,6 +148,58 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
   return *out ? Outcome::done : Outcome::failed;
 }
 
+// The same where an input is an array: one node for b + w0*x0 + w1*x1 + ..., and one for the activation. Left to
+// Python, and to broadcasting, where the weights are arrays too or the inputs differ in shape.
+Outcome make_array_neuron(PyObject* weights, Plan* plan, PyObject* bias, Op act, PyObject** out) {
+  PyObject* items = PySequence_Fast(weights, "the weights of a neuron must be a sequence of Values");
+  if (!items) return Outcome::failed;
+  const std::size_t count = std::min(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items)), plan->inputs.size());
+  std::vector<Node*> operands;
+  std::vector<Held> constants;
+  operands.reserve(1 + 2 * count);
+  bool simple = is_value(bias) && is_simple(bias), memory = true;
+  if (simple) operands.push_back(node_of(bias));
+  for (std::size_t i = 0; simple && memory && i < count; ++i) {
+    PyObject* w = PySequence_Fast_GET_ITEM(items, static_cast<Py_ssize_t>(i));
+    simple = is_value(w) && is_simple(w);
+    if (!simple) break;
+    operands.push_back(node_of(w));
+    const Input& input = plan->inputs[i];
+    const Flags flags = inherited(node_of(w)->flags);
+    if (input.value) {
+      operands.push_back(node_of(input.value));
+      continue;
+    }
+    if (input.number.flags & kArray) {
+      Held& leaf = plan->leaves[i];
+      if (!leaf) leaf = Held(make_array_leaf(PyTuple_GET_ITEM(plan->kept, static_cast<Py_ssize_t>(i)), flags));
+      operands.push_back(leaf.get());
+    } else {
+      constants.push_back(Held(arena().make_constant(input.number.value, flags | input.number.flags)));
+      operands.push_back(constants.back().get());
+    }
+    memory = operands.back() != nullptr;
+  }
+  Outcome outcome = simple ? Outcome::done : Outcome::leave;
+  if (!memory && !PyErr_Occurred()) PyErr_NoMemory();
+  if (!memory) outcome = Outcome::failed;
+  ArrayDraft draft;
+  draft.op = ArrayOp::affine;
+  draft.operands = operands.data();
+  draft.count = static_cast<std::uint32_t>(operands.size());
+  if (outcome == Outcome::done && draft.settle()) outcome = Outcome::leave;
+  if (outcome == Outcome::done) {
+    const Flags flags = inherited(operands[0]->flags);
+    PyTypeObject* type = Py_TYPE(bias);
+    const Held sum(make_node(draft, flags, "affine"));
+    Node* last = sum && act != Op::leaf ? make_lanes(act, sum.get(), nullptr, 0.0, flags) : sum.get();
+    *out = last ? show(last, type, 0) : nullptr;
+    if (!*out) outcome = Outcome::failed;
+  }
+  Py_DECREF(items);
+  return outcome;
+}
+
 // The activation's operation: leaf for none, free if Python has to do it because the method was replaced.
 bool read_activation(PyObject* name, PyObject* sample, Op* act) {
   if (!PyUnicode_Check(name)) {
@@ -147,20 +223,6 @@ bool read_activation(PyObject* name, PyObject* sample, Op* act) {
   return true;
 }
 
-}  // namespace
-
-namespace {
-
-// What decides how a row of weights is computed, and whether it may be computed here.
-struct Plan {
-  PyObject* kept = nullptr;  // what the inputs belong to
-  std::vector<Input> inputs;
-  Op act = Op::leaf;
-  PyTypeObject* checked = nullptr;  // the type for which `act` has been looked up
-
-  ~Plan() { Py_XDECREF(kept); }
-};
-
 // act(bias + w . x) as a new reference in *out. `activation` is a str; the lookup is kept from row to row.
 Outcome make_row(Plan* plan, PyObject* weights, PyObject* bias, PyObject* activation, bool active, PyObject** out) {
   if (!is_value(bias)) return Outcome::leave;
@@ -169,7 +231,9 @@ Outcome make_row(Plan* plan, PyObject* weights, PyObject* bias, PyObject* activa
     plan->checked = Py_TYPE(bias);
   }
   if (plan->act == Op::free) return Outcome::leave;
-  return make_neuron(weights, plan->inputs, bias, active ? plan->act : Op::leaf, out);
+  const Op act = active ? plan->act : Op::leaf;
+  return plan->arrays ? make_array_neuron(weights, plan, bias, act, out)
+                      : make_neuron(weights, plan->inputs, bias, act, out);
 }
 
 // The result of an outcome: `value` (stolen), None for what is left to Python, null for an error.
@@ -210,7 +274,7 @@ PyObject* neuron(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   if (!expect("neuron", nargs, 4)) return nullptr;
   Plan plan;
   PyObject* out = nullptr;
-  Outcome outcome = read_inputs(args[1], &plan.kept, &plan.inputs);
+  Outcome outcome = read_inputs(args[1], &plan);
   if (outcome == Outcome::done) outcome = make_row(&plan, args[0], args[2], args[3], true, &out);
   return conclude(outcome, out);
 }
@@ -225,7 +289,7 @@ PyObject* layer(PyObject*, PyObject* const* args, Py_ssize_t nargs) {
   if (!neurons) return nullptr;
   const Py_ssize_t count = PyTuple_GET_SIZE(neurons);
   Plan plan;
-  Outcome outcome = read_inputs(args[1], &plan.kept, &plan.inputs);
+  Outcome outcome = read_inputs(args[1], &plan);
   PyObject* outs = outcome == Outcome::done ? PyList_New(count) : nullptr;
   if (outcome == Outcome::done && !outs) outcome = Outcome::failed;
   for (Py_ssize_t i = 0; i < count && outcome == Outcome::done; ++i) {

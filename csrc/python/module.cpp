@@ -1,6 +1,8 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
+#include "core/arrays.hpp"
+#include "python/arrays.hpp"
 #include "python/compile.hpp"
 #include "python/graphs.hpp"
 #include "python/layers.hpp"
@@ -41,12 +43,24 @@ PyMethodDef fast_functions[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
+// Nodes, handles and types are those of one interpreter. True, with ImportError set, in any other. Asked before
+// pybind11 has a say, which on CPython 3.11 would wait there for ever; and again when the module is filled, since newer
+// versions ask for the definition in the main interpreter.
+bool refuse_subinterpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
+  PyErr_SetString(PyExc_ImportError,
+                  "tapegrad cannot be imported in a subinterpreter: its graphs belong to the main interpreter; use "
+                  "threads or processes instead");
+  return true;
+}
+
 }  // namespace
 
 Engine::Engine() : arena({retain, release}) {}
 Engine engine;
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(tapegrad_core, m) {
+  if (refuse_subinterpreter()) throw py::error_already_set();
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
   if (!init_attributes()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
@@ -66,11 +80,42 @@ PYBIND11_MODULE(_core, m) {
       "Nodes alive in this process: exactly those that a living Value needs.");
   m.def("reserved_bytes", [] { return arena().reserved_bytes(); }, "Bytes that the node arena has from the system.");
 
+  m.def(
+      "array_bytes", [] { return buffer_bytes(); },
+      "Bytes in the lanes and gradients of array Values and of views of them.");
+  m.def(
+      "dot", [](py::object a, py::object b) { return steal(dot(a.ptr(), b.ptr())); }, py::arg("a"), py::arg("b"),
+      py::pos_only(),
+      "The product of vectors and matrices, which may be Values or arrays; with a number, the product lane by lane.");
+  m.def(
+      "where", [](py::object c, py::object a, py::object b) { return steal(where(c.ptr(), a.ptr(), b.ptr())); },
+      py::arg("condition"), py::arg("a"), py::arg("b"), py::pos_only(),
+      "a where the condition is true, else b: lane by lane, with broadcasting. Each may be a Value, a number or an "
+      "array; the\n"
+      "gradient goes to what was taken, none to the condition. ValueError where shapes do not broadcast.");
+  m.def(
+      "maximum", [](py::object a, py::object b) { return steal(maximum(a.ptr(), b.ptr())); }, py::arg("a"),
+      py::arg("b"), py::pos_only(),
+      "The larger of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the "
+      "gradient.");
+  m.def(
+      "minimum", [](py::object a, py::object b) { return steal(minimum(a.ptr(), b.ptr())); }, py::arg("a"),
+      py::arg("b"), py::pos_only(),
+      "The smaller of two, lane by lane, with broadcasting; NaN wins. Where both are equal each gets half of the "
+      "gradient.");
+  m.def(
+      "clip", [](py::object x, py::object low, py::object high) { return steal(clip(x.ptr(), low.ptr(), high.ptr())); },
+      py::arg("x"), py::arg("low"), py::arg("high"), py::pos_only(),
+      "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
+
   register_graphs(m);
   register_observe(m);
   register_programs(m);
   register_environment(m);
   if (!register_function(m)) throw py::error_already_set();
+
+  set_pause_hooks({[]() -> void* { return PyEval_SaveThread(); },
+                   [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }});
 
   // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
   py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {
@@ -79,3 +124,8 @@ PYBIND11_MODULE(_core, m) {
 }
 
 }  // namespace tapegrad::python
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  return tapegrad::python::refuse_subinterpreter() ? nullptr : tapegrad::python::PyInit_tapegrad_core();
+}

@@ -53,6 +53,7 @@ int read_number(PyObject* o, Number* out) {
       if (!seen) return -1;
     }
     const Node* n = node_of(o);
+    if (n->flags & kArray) return 0;
     *out = {n->data, static_cast<Flags>(n->flags & kDataInt)};
     return 1;
   }

@@ -11,7 +11,7 @@ struct Number {
 };
 
 // Reads a Python number: int, float, a NumPy scalar, anything with __index__ or __float__. 1: done; 0: not a number
-// (nothing set); -1: error set. Containers are not numbers, even if they convert.
+// (nothing set); -1: error set. Containers, Values that hold arrays among them, are not numbers, even if they convert.
 int read_number(PyObject* o, Number* out);
 
 // The same for the two commonest kinds alone, exactly int and exactly float: false for all others, nothing set.

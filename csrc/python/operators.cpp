@@ -6,6 +6,7 @@
 // otherwise.
 #include <cmath>
 
+#include "python/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -44,8 +45,10 @@ inline PyObject* record_binary(Node* a, Node* b, PyTypeObject* type) {
   }
   const Flags either = a->flags | b->flags;
   Flags flags = inherited(a->flags);
-  if (either & kDataInt) [[unlikely]]
+  if (either & (kDataInt | kArray)) [[unlikely]] {
+    if (either & kArray) return record_lanes(op, a, b, type);
     if (Rule<op>::int_value(a->flags & kDataInt, b->flags & kDataInt, x, y)) flags |= int_flag(&z);
+  }
   return show(arena().make_binary(op, a, b, z, flags), type, either);
 }
 
@@ -62,7 +65,8 @@ inline PyObject* record_constant(Node* a, Number number, PyTypeObject* type) {
   }
   const Flags base = inherited(a->flags);
   Flags flags = base;
-  if ((a->flags | number.flags) & kDataInt) [[unlikely]] {
+  if ((a->flags | number.flags) & (kDataInt | kArray)) [[unlikely]] {
+    if (a->flags & kArray) return record_lanes_constant(op, a, number, reversed, type);
     const bool ai = a->flags & kDataInt, ni = number.flags & kDataInt;
     if (Rule<op>::int_value(reversed ? ni : ai, reversed ? ai : ni, x, y)) flags |= int_flag(&z);
   }
@@ -81,6 +85,8 @@ PyObject* record_powc(Node* a, Number exponent, PyTypeObject* type) {
   const Status status = power(x, exponent.value, &z);
   if (status != Status::ok && !goes_on(x, exponent.value, &z)) return raise_power(status, x, exponent.value);
   Flags flags = inherited(a->flags);
+  if (a->flags & kArray) [[unlikely]]
+    return record_lanes_power(a, exponent, type);
   if (exponent.flags & kDataInt) {
     flags |= kExponentInt;
     if ((a->flags & kDataInt) && exponent.value >= 0) flags |= int_flag(&z);
@@ -92,17 +98,14 @@ template <Op op>
 inline PyObject* record_unary(Node* a, PyTypeObject* type) {
   const double x = a->data;
   double z = Rule<op>::value(x);
-  const Status status = check<op>(x, z);
-  if (status != Status::ok && !observer()) [[unlikely]]
-    return raise_status(status, info(op).name, x);
+  if (!std::isfinite(z)) [[unlikely]] {  // an array's number is a NaN, and so is then z
+    if (a->flags & kArray) return record_lanes_unary(op, a, type);
+    const Status status = check<op>(x, z);
+    if (status != Status::ok && !observer()) return raise_status(status, info(op).name, x);
+  }
   Flags flags = inherited(a->flags);
   if (Rule<op>::int_value(a->flags & kDataInt, x)) flags |= int_flag(&z);
   return show(arena().make_unary(op, a, z, flags), type, a->flags);
-}
-
-// The type that shows results over `o`: its own when plain, its dialect's when it is an instance of a subclass.
-inline PyTypeObject* result_type(PyObject* o) {
-  return is_plain(o) ? Py_TYPE(o) : type_of(node_of(o)->flags);
 }
 
 inline PyNumberMethods* slots(PyObject* o) {
@@ -120,13 +123,13 @@ PyObject* commutative_slow(PyObject* l, PyObject* r, binaryfunc native, binaryfu
   if (is_value(l)) {
     if (is_value(r)) return record_binary<op>(node_of(l), node_of(r), result_type(l));
     const int done = read_number(r, &number);
-    if (done <= 0) return done ? nullptr : not_implemented();
+    if (done <= 0) return done ? nullptr : with_array(l, r, native);
     return record_constant<op>(node_of(l), number, result_type(l));
   }
   // Reflected: micrograd says `self + other`, which a program may have replaced.
   if (slots(r)->*slot != native) return generic(r, l);
   const int done = read_number(l, &number);
-  if (done <= 0) return done ? nullptr : not_implemented();
+  if (done <= 0) return done ? nullptr : with_array(r, l, native);
   return record_constant<op>(node_of(r), number, result_type(r));
 }
 
@@ -181,7 +184,13 @@ Node* make_negative(Node* a) {
   if (!minus_one) return nullptr;
   double z = a->data * -1.0;
   Flags flags = base;
-  if (a->flags & kDataInt) flags |= int_flag(&z);
+  if (a->flags & (kDataInt | kArray)) [[unlikely]] {
+    if (a->flags & kArray) {
+      const Held held(minus_one);
+      return make_lanes(Op::mul, a, minus_one, 0.0, base);
+    }
+    flags |= int_flag(&z);
+  }
   Node* n = arena().make_binary(Op::mul, a, minus_one, z, flags);
   if (!n) discard(minus_one);
   return n;
@@ -190,7 +199,7 @@ Node* make_negative(Node* a) {
 // The last step of a composite: `a op inner`, where inner has no handle yet and is freed on failure.
 template <Op op>
 PyObject* record_over(Node* a, Node* inner, PyTypeObject* type) {
-  if (!inner) return PyErr_NoMemory();
+  if (!inner) return PyErr_Occurred() ? nullptr : PyErr_NoMemory();
   ++inner->refs;
   PyObject* out = record_binary<op>(a, inner, type);
   arena().drop(inner);
@@ -199,7 +208,7 @@ PyObject* record_over(Node* a, Node* inner, PyTypeObject* type) {
 
 template <Op op>
 PyObject* record_over_constant(Node* inner, Number number, PyTypeObject* type) {
-  if (!inner) return PyErr_NoMemory();
+  if (!inner) return PyErr_Occurred() ? nullptr : PyErr_NoMemory();
   ++inner->refs;
   PyObject* out = record_constant<op>(inner, number, type);
   arena().drop(inner);
@@ -214,7 +223,10 @@ Node* make_reciprocal(Node* a) {
     raise_power(status, a->data, -1.0);
     return nullptr;
   }
-  Node* n = arena().make_powc(a, -1.0, z, inherited(a->flags) | kExponentInt);
+  const Flags flags = inherited(a->flags) | kExponentInt;
+  if (a->flags & kArray) [[unlikely]]
+    return make_lanes(Op::powc, a, nullptr, -1.0, flags);
+  Node* n = arena().make_powc(a, -1.0, z, flags);
   if (!n) PyErr_NoMemory();
   return n;
 }
@@ -244,13 +256,13 @@ PyObject* value_subtract(PyObject* l, PyObject* r) {
   }
   if (is_value(l)) {
     const int done = read_number(r, &number);
-    if (done <= 0) return done ? nullptr : not_implemented();
+    if (done <= 0) return done ? nullptr : with_array(l, r, value_subtract);
     if (!native_add(l)) return compose(l, PyNumber_Negative(r), PyNumber_Add);
     number.value = number.flags ? 0.0 - number.value : -number.value;
     return record_constant<Op::add>(node_of(l), number, result_type(l));
   }
   const int done = read_number(l, &number);
-  if (done <= 0) return done ? nullptr : not_implemented();
+  if (done <= 0) return done ? nullptr : with_array(l, r, value_subtract);
   if (native_add(r) && native_negative(r) && untracked(r))
     return record_over_constant<Op::add>(make_negative(node_of(r)), number, result_type(r));
   return compose(l, PyNumber_Negative(r), PyNumber_Add);
@@ -267,20 +279,27 @@ PyObject* value_divide(PyObject* l, PyObject* r) {
   }
   if (is_value(l)) {
     const int done = read_number(r, &number);
-    if (done <= 0) return done ? nullptr : not_implemented();
+    if (done <= 0) return done ? nullptr : with_array(l, r, value_divide);
     if (!native_multiply(l)) return compose(l, reciprocal(r), PyNumber_Multiply);
     double inverse;
     const Status status = power(number.value, -1.0, &inverse);
-    if (status != Status::ok) return raise_power(status, number.value, -1.0);
+    if (status != Status::ok) {
+      if (!(node_of(l)->flags & kArray)) return raise_power(status, number.value, -1.0);
+      inverse = 1 / number.value;
+    }
     return record_constant<Op::mul>(node_of(l), {inverse, 0}, result_type(l));
   }
   const int done = read_number(l, &number);
-  if (done <= 0) return done ? nullptr : not_implemented();
+  if (done <= 0) return done ? nullptr : with_array(l, r, value_divide);
   if (native_multiply(r) && native_power(r) && untracked(r)) {
     Node* inner = make_reciprocal(node_of(r));
     return inner ? record_over_constant<Op::mul>(inner, number, result_type(r)) : nullptr;
   }
   return compose(l, reciprocal(r), PyNumber_Multiply);
+}
+
+PyObject* power_of(PyObject* l, PyObject* r) {
+  return value_power(l, r, Py_None);
 }
 
 PyObject* value_positive(PyObject* self) {
@@ -291,25 +310,35 @@ PyObject* value_absolute(PyObject* self) {
   return record_unary<Op::abs>(node_of(self), result_type(self));
 }
 
+// The number a Value stands for where Python wants one; an array of one lane will do.
+bool one_number(PyObject* self, const char* what, PyObject* error, double* number) {
+  Node* node = node_of(self);
+  *number = node->data;
+  return !(node->flags & kArray) || only_lane(node, what, error, number);
+}
+
 int value_bool(PyObject* self) {
   if (observer()) [[unlikely]] {
     PyObject* seen = observe("truth", self);
     Py_XDECREF(seen);
     return seen ? seen == Py_True : -1;
   }
-  return node_of(self)->data != 0.0;
+  double number;
+  return one_number(self, "the truth", PyExc_ValueError, &number) ? number != 0.0 : -1;
 }
 
 PyObject* value_float(PyObject* self) {
   if (observer()) [[unlikely]]
     return observe("real", self);
-  return PyFloat_FromDouble(node_of(self)->data);
+  double number;
+  return one_number(self, "float()", PyExc_TypeError, &number) ? PyFloat_FromDouble(number) : nullptr;
 }
 
 PyObject* value_int(PyObject* self) {
   if (observer()) [[unlikely]]
     return observe("whole", self);
-  return PyLong_FromDouble(node_of(self)->data);
+  double number;
+  return one_number(self, "int()", PyExc_TypeError, &number) ? PyLong_FromDouble(number) : nullptr;
 }
 
 Py_hash_t value_hash(PyObject* self) {
@@ -330,7 +359,9 @@ PyObject* value_compare(PyObject* l, PyObject* r, int operation) {
   }
   Number number;
   const int done = read_number(r, &number);
-  if (done <= 0) return done ? nullptr : not_implemented();
+  if (done <= 0) return done ? nullptr : compare_arrays(l, r, operation);
+  if (node_of(l)->flags & kArray) [[unlikely]]
+    return compare_arrays(l, r, operation);
   const double x = node_of(l)->data;
   Py_RETURN_RICHCOMPARE(x, number.value, operation);
 }
@@ -373,15 +404,18 @@ PyObject* value_copy(PyObject* self, PyObject*) {
 
 #define TAPEGRAD_FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 
+}  // namespace
+
 PyMethodDef value_methods[] = {
 #define TAPEGRAD_UNARY(id, label, ...)       \
   {#id, value_function<Op::id>, METH_NOARGS, \
    #id "($self, /)\n--\n\n" #id " of the value; makes one node, labelled '" label "'."},
 #include "core/ops.def"
     {"backward", TAPEGRAD_FASTCALL(value_backward), METH_FASTCALL | METH_KEYWORDS,
-     "backward($self, /)\n--\n\n"
-     "Reverse sweep from this node: sets its grad to 1 and adds d(self)/d(node) into the grad of every node it was "
-     "made from.\n\n"
+     "backward($self, /, gradient=None)\n--\n\n"
+     "Reverse sweep from this node: sets its grad to 1 (each lane's, where it holds an array), or to the gradient "
+     "given, and adds\n"
+     "d(self)/d(node) times that into the grad of every node it was made from.\n\n"
      "Nothing is zeroed first; operands are read as they are now."},
     {"__format__", value_format, METH_O, "Formats the data: f'{v:.4f}'."},
     {"__reduce_ex__", value_reduce, METH_O, "Pickles the value, and the graph it stands on, without recursion."},
@@ -389,6 +423,8 @@ PyMethodDef value_methods[] = {
     {"__setstate__", value_setstate, METH_O, "Restores what __reduce_ex__ saved."},
     {nullptr, nullptr, 0, nullptr},
 };
+
+namespace {
 
 template <typename F>
 void* slot(F function) {
@@ -431,12 +467,45 @@ PyObject* value_power(PyObject* l, PyObject* r, PyObject* modulus) {
   if (is_value(l)) {
     if (is_value(r)) return record_binary<Op::pow>(node_of(l), node_of(r), result_type(l));
     const int done = read_number(r, &number);
-    if (done <= 0) return done ? nullptr : not_implemented();
+    if (done <= 0) return done ? nullptr : with_array(l, r, power_of);
     return record_powc(node_of(l), number, result_type(l));
   }
   const int done = read_number(l, &number);
-  if (done <= 0) return done ? nullptr : not_implemented();
+  if (done <= 0) return done ? nullptr : with_array(l, r, power_of);
   return record_constant<Op::pow, true>(node_of(r), number, result_type(r));
+}
+
+namespace {
+
+// A function of two operands, either of which may be a Value, a number or an array.
+template <Op op>
+PyObject* function_of_two(PyObject* a, PyObject* b, PyObject* (*self)(PyObject*, PyObject*)) {
+  Number number;
+  if (is_value(a) && is_value(b)) return record_binary<op>(node_of(a), node_of(b), result_type(a));
+  if (is_value(a) || is_value(b)) {
+    PyObject* value = is_value(a) ? a : b;
+    const int done = read_number(value == a ? b : a, &number);
+    if (done < 0) return nullptr;
+    if (done && value == a) return record_constant<op>(node_of(a), number, result_type(a));
+    if (done) return record_constant<op, true>(node_of(b), number, result_type(b));
+  }
+  // The first that is no Value becomes one; then the same again.
+  PyObject* value = is_value(a) ? a : is_value(b) ? b : nullptr;
+  const Held leaf =
+      read_operand(is_value(a) ? b : a, info(op).name, value ? node_of(value)->flags : fresh_flags(value_type()));
+  PyObject* lifted = leaf ? handle_of(leaf.get()) : nullptr;
+  PyObject* out = !lifted ? nullptr : is_value(a) ? self(a, lifted) : self(lifted, b);
+  Py_XDECREF(lifted);
+  return out;
+}
+
+}  // namespace
+
+PyObject* maximum(PyObject* a, PyObject* b) {
+  return function_of_two<Op::maximum>(a, b, maximum);
+}
+PyObject* minimum(PyObject* a, PyObject* b) {
+  return function_of_two<Op::minimum>(a, b, minimum);
 }
 
 PyType_Slot operator_slots[] = {
@@ -453,7 +522,6 @@ PyType_Slot operator_slots[] = {
     {Py_nb_int, slot(value_int)},
     {Py_tp_hash, slot(value_hash)},
     {Py_tp_richcompare, slot(value_compare)},
-    {Py_tp_methods, value_methods},
     {0, nullptr},
 };
 

@@ -65,6 +65,11 @@ inline PyTypeObject* type_of(Flags flags) {
   return dialect_types[(flags & kDialectMask) >> kDialectShift];
 }
 
+// The type that shows results over `o`: its own when plain, its dialect's when it is an instance of a subclass.
+inline PyTypeObject* result_type(PyObject* o) {
+  return is_plain(o) ? Py_TYPE(o) : type_of(node_of(o)->flags);
+}
+
 // What a new node takes over from its first operand: the dialect, and with it whether a fresh gradient is an int.
 inline Flags inherited(Flags flags) {
   const Flags own = flags & (kDialectMask | kFloatGrad);
@@ -139,36 +144,27 @@ void track(ValueObject* self);
 void settle_tracking();
 extern bool tracking_unsettled;
 
-// Calls f for each operand of a node, in order, repeats included.
-template <typename F>
-void for_each_operand(Node* n, F f) {
-  if (n->op == Op::custom) {
-    for (std::uint32_t i = 0; i < n->operands->count; ++i) f(n->operands->nodes()[i]);
-  } else {
-    const int arity = kArity[static_cast<int>(n->op)];
-    if (arity > 0) f(n->a);
-    if (arity > 1) f(n->b);
-  }
-}
-
 // Slots and members, each implemented in the file named.
 int value_traverse(PyObject* self, visitproc visit, void* arg);             // handles.cpp
 int value_clear(PyObject* self);                                            // handles.cpp
 PyObject* value_new(PyTypeObject* type, PyObject* args, PyObject* kwargs);  // construct.cpp
 int value_init(PyObject* self, PyObject* args, PyObject* kwargs);           // construct.cpp
 PyObject* value_vectorcall(PyObject* type, PyObject* const* args, std::size_t nargsf, PyObject* kwnames);
-void settle_subclass(PyObject* self);                                 // construct.cpp
-bool set_children(PyObject* self, PyObject* children);                // construct.cpp
-int value_setattro(PyObject* self, PyObject* name, PyObject* value);  // attributes.cpp
-extern PyGetSetDef value_getset[];                                    // attributes.cpp
-PyObject* value_repr(PyObject* self);                                 // attributes.cpp
-int assign_label(PyObject* self, PyObject* label);                    // attributes.cpp
+void settle_subclass(PyObject* self);                                  // construct.cpp
+bool set_children(PyObject* self, PyObject* children);                 // construct.cpp
+int value_setattro(PyObject* self, PyObject* name, PyObject* value);   // attributes.cpp
+extern PyGetSetDef value_getset[];                                     // attributes.cpp
+PyObject* value_repr(PyObject* self);                                  // attributes.cpp
+int store_attribute(PyObject* self, PyObject* name, PyObject* value);  // attributes.cpp: v.name = value past the class
+int delete_attribute(PyObject* self, PyObject* name);                  // attributes.cpp
+int assign_label(PyObject* self, PyObject* label);                     // attributes.cpp
 bool init_attributes();
 bool remember_native_fields();                              // attributes.cpp
 PyObject* value_add(PyObject* l, PyObject* r);              // operators.cpp
 PyObject* value_multiply(PyObject* l, PyObject* r);         // operators.cpp
 bool remember_native_methods();                             // operators.cpp
 PyObject* native_method(Op op);                             // operators.cpp: borrowed
+extern PyMethodDef value_methods[];                         // operators.cpp
 extern PyType_Slot operator_slots[];                        // operators.cpp, ends with {0, nullptr}
 PyObject* make_dialect(const char* name, bool float_grad);  // construct.cpp
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);  // backward.cpp

@@ -106,12 +106,9 @@ def reduce_value(value: Value, protocol: int = 4) -> tuple[Any, ...] | str:
         return _new, (cls,), value.__getstate__() if own else _attributes(value, fields=True)
     if not value._children and not value._op:
         return _new, (cls,), (None, value.data, value.grad, _attributes(value))
-    found = _core.find_exported(value)
-    if found is None:
-        graph = Graph.of(value)
-        found = _core.find_exported(value)
-        assert found is not None
-        assert found[0] is graph
+    # Another thread may list the same nodes between our look and our listing, or drop its list right afterwards.
+    while (found := _core.find_exported(value)) is None:
+        graph = Graph.of(value)  # noqa: F841 - has to live until it was found
     return _new, (cls,), (*found, None, _attributes(value))
 
 
@@ -129,7 +126,7 @@ def restore_value(value: Value, state: Any) -> None:
     except (TypeError, ValueError):
         raise ValueError(f"damaged Value: its state should have four parts, not {state!r:.200}") from None
     if graph is None:
-        value.data, value.grad = place, grad
+        _assign(value, {"data": place, "grad": grad})
     elif isinstance(graph, Graph) and isinstance(place, int) and place >= 0:
         graph.adopt(value, place)
     else:
@@ -144,7 +141,10 @@ def _assign(value: Value, attributes: dict[str, Any]) -> None:
     if not isinstance(attributes, dict):
         raise ValueError(f"damaged Value: its attributes should be a dict, not {attributes!r:.200}")
     for name, item in attributes.items():
-        setattr(value, name, item)
+        if name == "data" and getattr(item, "ndim", None):
+            _core.hold_array(value, item)
+        else:
+            setattr(value, name, item)
 
 
 def copy_value(value: Value) -> Value:

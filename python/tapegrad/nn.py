@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tapegrad._arrays import features, input_count
 from tapegrad._core import Value
 from tapegrad._core import layer as _core_layer
 from tapegrad._core import neuron as _core_neuron
@@ -35,11 +36,13 @@ class Neuron:
         self.b = Value(random.uniform(-1, 1))
 
     def __call__(self, x: Iterable[Value | float] | Value) -> Value:
-        """The neuron's output for the inputs ``x``, shape (nin,), numbers or Values.
+        """The neuron's output for the inputs ``x``, shape (nin,): numbers, Values, or arrays over many samples.
 
-        As in the lectures, weights and inputs are paired up to the shorter of the two.
+        As in the lectures, weights and inputs are paired up to the shorter of the two. Inputs that are arrays, or one
+        matrix of shape (samples, nin), give an array Value with the output for each sample.
         """
-        x = _inputs(x)
+        if type(x) is not list and type(x) is not tuple:
+            x = _inputs(features(x, len(self.w)))
         out = _core_neuron(self.w, x, self.b, _ACTIVATION)
         if out is None:  # patched operators or Values of a subclass: Python's own dispatch decides
             out = sum((wi * xi for wi, xi in zip(self.w, x, strict=False)), self.b).tanh()
@@ -78,9 +81,11 @@ class Layer:
     def __call__(self, x: Iterable[Value | float] | Value) -> list[Value] | Any:
         """The outputs for the inputs ``x``, shape (nin,): ``nout`` Values in a list, or the only one itself.
 
+        Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give array Values.
         Plain neurons are computed in one call into C++; where there is one of a subclass, each neuron is called.
         """
-        x = _inputs(x)
+        if type(x) is not list and type(x) is not tuple:
+            x = _inputs(features(x, input_count(self.neurons)))
         outs = None
         if Neuron.__call__ is _NEURON_CALL:
             outs = _core_layer(self.neurons, x, Neuron, _ACTIVATION, None)
@@ -116,10 +121,15 @@ class MLP:
         self.layers = [Layer(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)]
 
     def __call__(self, x: Iterable[Value | float] | Value) -> list[Value] | Any:
-        """The output for the inputs ``x``, shape (nin,): one Value if the last layer has one neuron, else a list."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        """The output for the inputs ``x``, shape (nin,): one Value if the last layer has one neuron, else a list.
+
+        Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give array Values.
+        """
+        out: Any = x
+        for i, layer in enumerate(self.layers):
+            # Between layers an array is the one feature of all samples, whatever its length.
+            out = layer([out] if i and isinstance(out, Value) and out.ndim else out)
+        return out
 
     def parameters(self) -> list[Value]:
         """The parameters of every layer in order, neuron by neuron, weights before the bias."""
@@ -135,8 +145,6 @@ def _inputs(x: Iterable[Value | float] | Value) -> Sequence[Value | float]:
 
     A single Value stands for a list of one, as a layer of one neuron returns it.
     """
-    if type(x) is list or type(x) is tuple:
-        return x
     if isinstance(x, Value):
         return [x]
     try:

@@ -77,10 +77,9 @@ class Mapped:
         owner = self._owner
         if owner.options["check"]:
             raise ValueError("check=True is for single calls; under vmap results follow IEEE 754")
-        known = owner._recordings.setdefault(batch.structure, [])
         reason, sample = "first call", 0
         for attempt in range(2):
-            for recording in list(known):
+            for recording in list(owner._recordings.get(batch.structure, [])):
                 changed = _core.unchanged(recording.checks)
                 if changed:
                     reason = environment.describe(recording.checks[changed - 1])
@@ -97,7 +96,7 @@ class Mapped:
                     self._refuse(line, failures, batch.lanes, sample)
                 reason = f"another course at {line}"
             if attempt == 0:
-                owner._keep(known, owner._record(batch.structure, batch.sample(sample), reason))
+                owner._keep(batch.structure, owner._record(batch.structure, batch.sample(sample), reason))
         self._refuse(line, failures, batch.lanes, sample)
         raise AssertionError
 

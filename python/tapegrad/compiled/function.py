@@ -131,7 +131,7 @@ class Owner:
         self, structure: Structure, numbers: list[Any], run: Callable[[_core.Program, Any], Any], single: bool = False
     ) -> tuple[Recording, Any]:
         """Finds the recording that stands for this call, or makes it; runs it."""
-        known = self._recordings.setdefault(structure, [])
+        known = self._recordings.get(structure, [])
         inputs = np.array(numbers, dtype=np.float64)
         reason = "first call" if not any(self._recordings.values()) else "new shapes or static arguments"
         for recording in list(known):
@@ -153,7 +153,7 @@ class Owner:
         recording = self._record(structure, numbers, reason)
         if single:
             _require_single(recording.result, self.__wrapped__)
-        self._keep(known, recording)
+        self._keep(structure, recording)
         out = run(recording.program, inputs)
         if type(out) is int:
             line = recording.program.guards[out][2]
@@ -186,8 +186,9 @@ class Owner:
             )
         return Recording(program, result, checks, reason)
 
-    def _keep(self, known: list[Recording], recording: Recording) -> None:
+    def _keep(self, structure: Structure, recording: Recording) -> None:
         """Puts a new recording first, within the bound; what belongs to an environment that is no more goes first."""
+        known = self._recordings.get(structure, [])
         stale = [old for old in known if _core.unchanged(old.checks)]
         for old in stale[_MAX_STALE:]:
             known.remove(old)
@@ -201,7 +202,7 @@ class Owner:
                 "tapegrad.where, maximum or clip instead, raise max_recordings=, or say on_limit='eager' to record "
                 "such calls anew each time"
             )
-        known.insert(0, recording)
+        self._recordings.setdefault(structure, known).insert(0, recording)
 
     def _arm(self, way: int, recording: Recording, structure: Structure) -> None:
         """Lets the fast path use this recording for calls like this one, if it can take them."""

@@ -28,10 +28,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
         if isinstance(a, Value) or isinstance(b, Value):
             return chosen
         return TracedNumber(_core.current_observer(), chosen)
+    if _has_lanes(condition) or _has_lanes(a) or _has_lanes(b):
+        return _core.where(condition, a, b)
     return a if condition else b
 
 
+def _has_lanes(x: Any) -> bool:
+    """Whether x is an array, or a Value that holds one."""
+    return not _traced(x) and getattr(x, "ndim", 0) > 0
+
+
 def _extreme(name: str, a: Any, b: Any) -> Any:
+    if _has_lanes(a) or _has_lanes(b):
+        return getattr(_core, name)(a, b)
     if isinstance(a, Value) or isinstance(b, Value):
         return _core.apply(name, [_detached(a), _detached(b)])
     if _core.is_recording() and (_traced(a) or _traced(b)):
@@ -54,5 +63,7 @@ def minimum(a: Any, b: Any) -> Any:
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:
-    """`x` limited to [low, high]: ``minimum(maximum(x, low), high)``."""
-    return minimum(maximum(x, low), high)
+    """`x` limited to [low, high]: ``minimum(maximum(x, low), high)``; None for no bound."""
+    if low is not None:
+        x = maximum(x, low)
+    return x if high is None else minimum(x, high)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tapegrad import _core
+from tapegrad._arrays import features, input_count
 
 from .engine import Value
 
@@ -46,7 +47,11 @@ class Neuron(Module):
         self.nonlin = nonlin
 
     def __call__(self, x: Iterable[Any]) -> Value:
-        """Return the activation for the inputs `x`, Values or numbers; of unequal lengths the shorter one counts."""
+        """Return the activation for the inputs `x`, Values or numbers; of unequal lengths the shorter one counts.
+
+        Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give an array Value.
+        """
+        x = features(x, len(self.w))
         if not hasattr(x, "__next__"):
             out = _core.neuron(self.w, x, self.b, "relu" if self.nonlin else "")
             if out is not None:
@@ -80,7 +85,11 @@ class Layer(Module):
         self.neurons = [Neuron(nin, **kwargs) for _ in range(nout)]
 
     def __call__(self, x: Iterable[Any]) -> Any:
-        """Return the neurons' activations: a list of Values, or the one Value of a single neuron."""
+        """Return the neurons' activations: a list of Values, or the one Value of a single neuron.
+
+        Inputs that are arrays over many samples, or one matrix of shape (samples, nin), give array Values.
+        """
+        x = features(x, input_count(self.neurons))
         out = None
         # An iterator is used up by the first neuron, as in micrograd; a Neuron whose call was replaced gets that call.
         if not hasattr(x, "__next__") and _Neuron.__call__ is _neuron_call:
@@ -112,8 +121,8 @@ class MLP(Module):
 
     def __call__(self, x: Any) -> Any:
         """Return the last layer's activations for the inputs `x`: a list of Values, or a single Value."""
-        for layer in self.layers:
-            x = layer(x)
+        for i, layer in enumerate(self.layers):
+            x = layer([x] if i and isinstance(x, Value) and x.ndim else x)
         return x
 
     def parameters(self) -> list[Value]:
