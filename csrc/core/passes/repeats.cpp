@@ -59,7 +59,8 @@ enum Role : std::uint8_t { kPlain = 0, kCandidate = 1, kModified = 2 };  // of t
 
 class Finder {
  public:
-  Finder(const Program& p, RepeatReport* report) : p_(p), report_(*report), size_(static_cast<U32>(p.code.size())) {
+  Finder(const Program& p, RepeatReport* report, bool always)
+      : p_(p), report_(*report), always_(always), size_(static_cast<U32>(p.code.size())) {
     count_uses();
   }
 
@@ -88,7 +89,7 @@ class Finder {
     for (const ChainInfo& c : open) {
       if (done == rounds || failures == kMaxFailures) break;
       if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
-      if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations) break;
+      if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations && !always_) break;
       candidates_.clear();
       for (const ChainInfo& other : open) {
         if (other.repeats != c.repeats || other.end == kNone || findings_.owner[other.end] != kNone) continue;
@@ -341,7 +342,7 @@ class Finder {
 
   bool accept(const Blocks& blocks) {
     const std::size_t count = blocks.lanes.size();
-    if (count * blocks.size < kMinOperations) return false;
+    if (count * blocks.size < kMinOperations && !always_) return false;
     double scalar = 0.0, rolled = 0.0;
     for (U32 position = 0; position < blocks.size; ++position) {
       const Times t = times_of(p_.code[blocks.at(0, position)].code);
@@ -349,7 +350,7 @@ class Finder {
       rolled += kLaneStep + t.lane * static_cast<double>(count);
     }
     const auto gain = [&](std::size_t gathered) {
-      return kRepeat + rolled + kGathered * static_cast<double>(count * gathered) < 0.7 * scalar;
+      return always_ || kRepeat + rolled + kGathered * static_cast<double>(count * gathered) < 0.7 * scalar;
     };
     if (!gain(0)) return false;
     std::vector<std::vector<U32>> outputs;  // positions whose sum is handed on
@@ -472,6 +473,7 @@ class Finder {
 
   const Program& p_;
   RepeatReport& report_;
+  const bool always_;
   const U32 size_;
   std::vector<U32> uses_;
   Chains chains_;
@@ -498,9 +500,9 @@ class Finder {
 
 }  // namespace repeats
 
-RepeatPlan find_repeats(const Program& program, RepeatReport* report) {
-  if (program.code.size() < repeats::kMinOperations) return {};
-  repeats::Finder finder(program, report);
+RepeatPlan find_repeats(const Program& program, RepeatReport* report, bool always) {
+  if (program.code.size() < repeats::kMinOperations && !always) return {};
+  repeats::Finder finder(program, report, always);
   for (std::size_t rounds : {repeats::kMaxRounds, std::size_t{1}}) {
     repeats::Findings found = finder.search(rounds);
     if (found.repeats.empty()) return {};

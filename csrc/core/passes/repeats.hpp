@@ -59,7 +59,8 @@ struct RepeatReport {
   std::vector<std::string> missed;  // why a near miss did not qualify: the first operation or operand that differs
 };
 
-// A plan without repeats where none is worth while. Time and memory linear in the program.
-RepeatPlan find_repeats(const Program& program, RepeatReport* report);
+// A plan without repeats where none is worth while; with `always`, for tests, all that can be run as lanes. Time and
+// memory linear in the program.
+RepeatPlan find_repeats(const Program& program, RepeatReport* report, bool always = false);
 
 }  // namespace tapegrad
