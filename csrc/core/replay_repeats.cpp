@@ -138,7 +138,8 @@ struct RepeatCode::BodyCode {
     Lowered uniform;
     ScalarCode uniform_code;
     LaneCode lanes;
-    Way(Split s, Lowered u, const Lowered& l) : split(std::move(s)), uniform(std::move(u)), uniform_code(uniform), lanes(l) {}
+    Way(Split s, Lowered u, const Lowered& l, bool layers)
+        : split(std::move(s)), uniform(std::move(u)), uniform_code(uniform), lanes(l, layers) {}
   };
   const Repeat* repeat = nullptr;
   std::unique_ptr<Way> forward, both;  // both is null where nothing wanted depends on the body
@@ -206,6 +207,8 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
       steps_ += p.code.size();
       const Draft draft = simplify(std::move(p), wants.exact, wants.off, &counts);
       count_passes(counts_, counts);
+      layers_.dots += draft.layers.dots;
+      layers_.layers += draft.layers.layers;
       StageCode code(&stage, lower(draft, how));
       code.first_output = operands.empty() ? 0 : 1;
       code.seeds = std::move(seed_places);
@@ -250,9 +253,14 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
         own.forward_only = !how.param_gradients;
         std::vector<PassCount> counts;
         Lowered uniform = lower(simplify(split.uniform, false, wants.off, nullptr), own);
-        const Lowered lanes = lower(simplify(split.lanes, false, wants.off, &counts), how);
-        if (count) count_passes(counts_, counts);
-        return std::make_unique<BodyCode::Way>(std::move(split), std::move(uniform), lanes);
+        const Draft draft = simplify(split.lanes, false, wants.off, &counts);
+        if (count) {
+          count_passes(counts_, counts);
+          layers_.dots += draft.layers.dots;
+          layers_.layers += draft.layers.layers;
+        }
+        return std::make_unique<BodyCode::Way>(std::move(split), std::move(uniform), lower(draft, how),
+                                               !is_off(wants.off, "layers"));
       };
       body.forward = compile(repeat.body, lowering(wants), true);
       body.lane_outputs = static_cast<U32>(repeat.body.outputs.size());

@@ -44,6 +44,7 @@ class RepeatCode {
 
   std::size_t steps() const { return steps_; }  // operations of a run, lanes counted
   const std::vector<PassCount>& counts() const { return counts_; }
+  const LayerCounts& layers() const { return layers_; }  // in all bodies and stages, each counted once
 
  private:
   struct StageCode;
@@ -61,6 +62,7 @@ class RepeatCode {
   std::vector<StageCode> stages_;
   std::vector<BodyCode> bodies_;
   std::vector<PassCount> counts_;
+  LayerCounts layers_;
   mutable std::mutex mutex_;  // guards the memory that no run uses just now
   mutable std::vector<std::unique_ptr<Memory>> spare_;
 };

@@ -113,6 +113,10 @@ const Draft& RunnableProgram::draft() {
   return *draft_;
 }
 
+LayerCounts RunnableProgram::layers() {
+  return plan_.repeats.empty() ? draft().layers : find_repeat_code(Want::value, {}).layers();
+}
+
 const std::vector<PassCount>& RunnableProgram::counts() {
   if (plan_.repeats.empty()) {
     draft();
@@ -311,7 +315,7 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       return own;
                     }())),
       uniform_code(uniform),
-      lanes(lower(lanes_draft, how)),
+      lanes(lower(lanes_draft, how), !is_off(off, "layers")),
       steps(split.lanes.code.size()) {}
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,

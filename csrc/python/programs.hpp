@@ -77,9 +77,11 @@ class RunnableProgram {
   const Program& program() const { return program_; }
   const Draft& draft();
   const std::vector<PassCount>& counts();
+  LayerCounts layers();
   // What was found of repeated blocks, in words; both lists are empty where there is nothing to tell.
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
+  std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
   const std::vector<std::string>& off() const { return off_; }

@@ -451,6 +451,25 @@ void test_labels_and_branches() {
   compare(w.p, plan, numbers(random, w.p.inputs), numbers(random, 6));
 }
 
+// Blocks that begin with a power of their own each: what follows is one body, and reads the powers as a column.
+void test_tails() {
+  std::mt19937 random(19);
+  const U32 lanes = 40;
+  Writer w(2, lanes);
+  U32 total = w.constant(0.0);
+  for (U32 k = 0; k < lanes; ++k) {
+    const U32 power = w.p.add({Code::powc, w.op(Code::exp, w.inputs[k]), 0, 0, 1.0 + 0.0625 * k});
+    total = w.op(Code::add, total, w.op(Code::sin, w.op(Code::mul, w.op(Code::mul, power, w.param(0)), w.param(1))));
+  }
+  w.p.outputs.push_back(total);
+  RepeatReport report;
+  const RepeatPlan plan = find_repeats(w.p, &report, true);
+  CHECK(plan.repeats.size() == 1);
+  CHECK(plan.repeats[0].lanes == lanes);
+  CHECK(plan.repeats[0].columns.size() == 1);
+  compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
+}
+
 void test_nothing_repeats() {
   std::mt19937 random(17);
   Writer w(4, 0);
@@ -490,6 +509,7 @@ int main() {
   test_sequences();
   test_stages();
   test_labels_and_branches();
+  test_tails();
   test_nothing_repeats();
   test_switches();
 }
