@@ -280,8 +280,8 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
     draft.shape = shape_of(node);
     data = node->array->data;
     grad = node->array->grad;
-    retain(data);
-    if (grad) retain(grad);
+    own(data);
+    if (grad) own(grad);
   } else if (parsed.data.array && !(data = copy_array(parsed.data.array, &draft.shape))) {
     return false;
   }
@@ -289,8 +289,8 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
     if (become_array(arena(), node, draft, data, grad)) return true;
     PyErr_NoMemory();
   }
-  release(data);
-  release(grad);
+  disown(data);
+  disown(grad);
   return false;
 }
 
@@ -300,11 +300,11 @@ bool hand_over(const Node* from, Node* to) {
   ArrayDraft draft;
   draft.shape = shape_of(from);
   Buffer *data = from->array->data, *grad = from->array->grad;
-  retain(data);
-  if (grad) retain(grad);
+  own(data);
+  if (grad) own(grad);
   if (become_array(arena(), to, draft, data, grad)) return true;
-  release(data);
-  release(grad);
+  disown(data);
+  disown(grad);
   PyErr_NoMemory();
   return false;
 }

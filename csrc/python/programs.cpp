@@ -228,7 +228,7 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       return own;
                     }())),
       uniform_code(uniform),
-      lanes(lower(lanes_draft, how)),
+      lanes(lower(lanes_draft, how), !is_off(off, "layers")),
       steps(split.lanes.code.size()) {}
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
