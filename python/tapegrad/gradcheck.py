@@ -260,8 +260,8 @@ def _compare(check: _Eager | _Compiled, eps: float, atol: float, rtol: float) ->
         for k, (numeric, (_, gradients)) in enumerate(zip(differences, first, strict=True)):
             if not abs(gradients[n] - numeric) <= atol + rtol * abs(numeric):
                 raise GradcheckError(
-                    f"the gradient of output {k} by {i.name} (= {float(i.number)!r}) is {gradients[n]!r} by the sweep, but "
-                    f"{numeric!r} by central differences; allowed are atol={atol:g} + rtol={rtol:g} of the latter "
+                    f"the gradient of output {k} by {i.name} (= {float(i.number)!r}) is {gradients[n]!r} by the sweep, "
+                    f"but {numeric!r} by central differences; allowed are atol={atol:g} + rtol={rtol:g} of the latter "
                     f"(eps={eps:g})"
                 )
 
