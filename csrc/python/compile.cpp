@@ -316,6 +316,16 @@ py::object custom(const char* label, const py::sequence& operands, double data, 
 
 }  // namespace
 
+PyObject* detached(PyObject* value) {
+  try {
+    const Node* n = node_of(value);
+    return custom(kDetach, py::make_tuple(py::handle(value)), n->data, n->flags & kDataInt).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
 void register_programs(py::module_& m) {
   py::class_<RunnableProgram>(m, "Program", "A recorded program and the Values that are its parameters.")
       .def("run", &run, py::arg("inputs"),

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 
 namespace tapegrad::python {
@@ -279,9 +280,12 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
 // it.
 bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
-  PyObject* top =
-      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-           value_type(), kTracked);
+  const auto above = [&] {
+    const ModesAside plain;  // under no_grad, too, it needs its operands
+    return show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+                value_type(), kTracked);
+  };
+  PyObject* top = above();
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
