@@ -15,18 +15,22 @@ namespace tapegrad::python {
 namespace {
 
 // Leaves the flags of floating-point exceptions as they were: kernels raise them on lanes whose results they then do
-// not take, and NumPy, when it calls us for the elements of an object array, would make warnings of that.
+// not take, and NumPy, when it calls us for the elements of an object array, would make warnings of that. "Invalid" is
+// taken back altogether: the operators have compared the NaN that stands for an array.
 class KeepFlags {
  public:
 #if defined(__SSE2__)
-  KeepFlags() : flags_(_mm_getcsr()) {}
+  KeepFlags() : flags_(_mm_getcsr() & ~unsigned{_MM_EXCEPT_INVALID}) {}
   ~KeepFlags() { _mm_setcsr(flags_); }
 
  private:
   unsigned flags_;
 #else
   KeepFlags() { std::fegetexceptflag(&flags_, FE_ALL_EXCEPT); }
-  ~KeepFlags() { std::fesetexceptflag(&flags_, FE_ALL_EXCEPT); }
+  ~KeepFlags() {
+    std::fesetexceptflag(&flags_, FE_ALL_EXCEPT);
+    std::feclearexcept(FE_INVALID);
+  }
 
  private:
   std::fexcept_t flags_;
