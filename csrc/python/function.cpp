@@ -287,18 +287,12 @@ void* slot(F f) {
 }
 
 PyType_Slot function_slots[] = {
-    {Py_tp_new, slot(function_new)},
-    {Py_tp_dealloc, slot(function_dealloc)},
-    {Py_tp_traverse, slot(function_traverse)},
-    {Py_tp_clear, slot(function_clear)},
-    {Py_tp_call, slot(PyVectorcall_Call)},
-    {Py_tp_getattro, slot(function_getattro)},
-    {Py_tp_descr_get, slot(function_get)},
-    {Py_tp_repr, slot(function_repr)},
-    {Py_tp_methods, function_methods},
-    {Py_tp_members, function_members},
-    {Py_tp_getset, function_getset},
-    {0, nullptr},
+    {Py_tp_new, slot(function_new)},           {Py_tp_dealloc, slot(function_dealloc)},
+    {Py_tp_traverse, slot(function_traverse)}, {Py_tp_clear, slot(function_clear)},
+    {Py_tp_call, slot(PyVectorcall_Call)},     {Py_tp_getattro, slot(function_getattro)},
+    {Py_tp_descr_get, slot(function_get)},     {Py_tp_repr, slot(function_repr)},
+    {Py_tp_methods, function_methods},         {Py_tp_members, function_members},
+    {Py_tp_getset, function_getset},           {0, nullptr},
 };
 
 PyType_Spec function_spec = {"tapegrad._core.CompiledFunction", sizeof(FunctionObject), 0,
