@@ -397,8 +397,8 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name :
-       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling"})
+  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products",
+                           "scheduling", "column kernels"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/columns.hpp"
 #include "core/replay.hpp"
 #include "core/replay_lanes.hpp"
 #include "python/value.hpp"
@@ -30,7 +31,8 @@ struct LaneVariant {
   Draft uniform_draft, lanes_draft;
   Lowered uniform;
   ScalarCode uniform_code;
-  LaneCode lanes;
+  std::unique_ptr<ColumnCode> columns;  // one of the two
+  std::unique_ptr<LaneCode> lanes;
   std::size_t steps;
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
