@@ -130,6 +130,9 @@ bool Frame::open(Array& own, const Node* node) noexcept {
         return false;
       }
       term.fresh = true;
+    } else if (!own_grad(*operand)) {
+      abandon();
+      return false;
     }
     term.grad = operand->grad;
     term.g = operand->grad->values();
@@ -151,7 +154,7 @@ void Frame::abandon() noexcept {
     Array* operand = terms[i].fresh ? array_of(terms[i].node) : nullptr;
     if (!operand || operand->grad != terms[i].grad) continue;
     operand->grad = nullptr;
-    release(terms[i].grad);
+    disown(terms[i].grad);
   }
 }
 
@@ -193,6 +196,7 @@ void Frame::let_go(Arena& arena) noexcept {
 }
 
 bool compute_array(Arena& arena, Array& array, double* number) noexcept {
+  if (!large(array) && compute_quickly(array)) return true;
   Frame frame;
   if (!frame.open(array, nullptr)) return false;
   const bool aside_now = pause_hooks.begin && large(array);
@@ -208,9 +212,14 @@ bool wants_pause(const Node* node) noexcept {
 
 bool apply_array_rule(Node* node, Arena* pausing) noexcept {
   while (pausing && paused_rules && touches_busy(node)) wait_for_another();
+  const bool is_large = large(*node->array);
+  if (!is_large) {
+    const Quick outcome = apply_quickly(node);
+    if (outcome != Quick::declined) return outcome == Quick::done;
+  }
   Frame frame;
   if (!frame.open(*node->array, node)) return false;
-  const bool aside_now = pausing && pause_hooks.begin && large(*node->array);
+  const bool aside_now = pausing && pause_hooks.begin && is_large;
   const bool fine = aside_now ? aside(*pausing, frame, [&] { return backward_array(frame); }) : backward_array(frame);
   if (fine) {
     frame.close();

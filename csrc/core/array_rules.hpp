@@ -69,6 +69,12 @@ class Frame {
 bool forward_array(Frame& frame) noexcept;
 bool backward_array(Frame& frame) noexcept;
 
+// The short way for rows of the op table whose operands have all the lanes of the result, or are one number, and that
+// do not pause (array_quick.cpp). Declined: nothing has changed, and it is not for this node.
+enum class Quick { declined, done, no_memory };
+bool compute_quickly(Array& array) noexcept;
+Quick apply_quickly(Node* node) noexcept;
+
 // Computes the value of an array over operands that nobody may count yet; one number goes to *number. False when there
 // is no memory.
 bool compute_array(Arena& arena, Array& array, double* number) noexcept;

@@ -88,8 +88,8 @@ void free_array(Array* array) noexcept {
     array->orphaned = true;
     return;
   }
-  release(array->data);
-  release(array->grad);
+  disown(array->data);
+  disown(array->grad);
   give_block(array, array->bytes());
 }
 
@@ -105,8 +105,19 @@ Buffer* renew(Buffer*& buffer, std::size_t size) noexcept {
   if (buffer && buffer->refs == 1) return buffer;
   Buffer* fresh = make_buffer(size);
   if (!fresh) return nullptr;
-  release(buffer);
+  disown(buffer);
   return buffer = fresh;
+}
+
+Buffer* own_grad(Array& array) noexcept {
+  Buffer* grad = array.grad;
+  if (!grad) return grad_buffer(array);
+  if (grad->owners == 1) return grad;
+  Buffer* copy = make_buffer(array.size);
+  if (!copy) return nullptr;
+  std::memcpy(copy->values(), grad->values(), array.size * sizeof(double));
+  disown(grad);
+  return array.grad = copy;
 }
 
 const char* array_label(ArrayOp op) noexcept {

@@ -25,7 +25,7 @@ enum class ArrayOp : std::uint8_t {
 
 struct Array {
   Buffer* data;  // null where the node holds one number
-  Buffer* grad;  // null stands for zeros
+  Buffer* grad;  // null stands for zeros; other arrays may have the same one
   std::size_t size;
   std::size_t params;  // whole numbers of view (first lane, strides), gather (lanes) and transpose (order of the axes)
   ArrayOp op;
@@ -88,8 +88,10 @@ bool become_array(Arena& arena, Node* node, const ArrayDraft& draft, Buffer* dat
 // Frees an Array whose operands it no longer counts.
 void free_array(Array* array) noexcept;
 
-// The buffer of an array's gradient, zeros if there was none; null without memory.
+// The buffer of an array's gradient, zeros if there was none, to be read; null without memory.
 Buffer* grad_buffer(Array& array) noexcept;
+// The same to be written, or to be shown outside: no other array has it.
+Buffer* own_grad(Array& array) noexcept;
 
 // Makes `buffer` one that nobody else holds, for new numbers: its content is undefined. Null, and nothing changed,
 // without memory.

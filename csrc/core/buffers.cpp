@@ -112,6 +112,7 @@ Buffer* make_buffer(std::size_t count) noexcept {
   bytes_live += bytes;
   auto* buffer = new (block) Buffer;
   buffer->refs = 1;
+  buffer->owners = 1;
   buffer->bytes = bytes;
   buffer->busy = false;
   return buffer;

@@ -50,6 +50,10 @@ Kernels::Target target(double* g, Write write) {
   return write == Write::add ? Kernels::Target{g, g, 1} : Kernels::Target{g, &kZero, 0};
 }
 
+Kernels::Target target(double* g, const double* old) {
+  return old ? Kernels::Target{g, old, 1} : Kernels::Target{g, &kZero, 0};
+}
+
 Kernels::Gradient gradient(Operand x, Operand y, Operand z, Operand gz) {
   return {x.data, y.data, z.data, gz.data, x.stride, y.stride, z.stride, gz.stride};
 }
@@ -71,6 +75,16 @@ void backward(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Oper
 void backward_both(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, double* gx, double* gy,
                    Write write_x, Write write_y) {
   active->backward_both[index(op)](n, gradient(x, y, z, gz), target(gx, write_x), target(gy, write_y));
+}
+
+void backward_onto(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Operand gz, const double* old,
+                   double* g) {
+  active->backward[k][index(op)](n, gradient(x, y, z, gz), target(g, old));
+}
+
+void backward_both_onto(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, const double* old_x,
+                        double* gx, const double* old_y, double* gy) {
+  active->backward_both[index(op)](n, gradient(x, y, z, gz), target(gx, old_x), target(gy, old_y));
 }
 
 double backward_sum(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Operand gz) {

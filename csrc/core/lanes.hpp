@@ -41,6 +41,12 @@ void backward(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Oper
 void backward_both(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, double* gx, double* gy,
                    Write write_x = Write::add, Write write_y = Write::add);
 
+// The same onto numbers that lie elsewhere: g[i] = old[i] + ..., where old may be g itself, or null for zeros.
+void backward_onto(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Operand gz, const double* old,
+                   double* g);
+void backward_both_onto(Op op, std::size_t n, Operand x, Operand y, Operand z, Operand gz, const double* old_x,
+                        double* gx, const double* old_y, double* gy);
+
 // The sum over the lanes of d op / d operand k * gz[i]: the gradient of an operand that is one number for all the
 // lanes.
 double backward_sum(Op op, int k, std::size_t n, Operand x, Operand y, Operand z, Operand gz);

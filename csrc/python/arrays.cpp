@@ -94,7 +94,7 @@ int assign(Node* node, Buffer* Array::* place, PyObject* value, const char* what
   Buffer*& buffer = array.*place;
   if (!data.array) {
     if (place == &Array::grad && data.number.value == 0) {
-      release(buffer);
+      disown(buffer);
       buffer = nullptr;
       return 0;
     }
@@ -228,7 +228,7 @@ PyObject* data_view(Node* node) {
 }
 
 PyObject* grad_view(Node* node) {
-  Buffer* grad = grad_buffer(*node->array);
+  Buffer* grad = own_grad(*node->array);
   return grad ? view_of(grad, shape_of(node)) : PyErr_NoMemory();
 }
 

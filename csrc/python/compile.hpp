@@ -10,4 +10,7 @@ void register_programs(pybind11::module_& m);     // compile.cpp
 void register_environment(pybind11::module_& m);  // environment.cpp
 bool register_function(pybind11::module_& m);     // function.cpp
 
+// compile.cpp: v.detach() where this thread is recording. New reference.
+PyObject* detached(PyObject* value);
+
 }  // namespace tapegrad::python

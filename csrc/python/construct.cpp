@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "python/arrays.hpp"
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -199,6 +200,15 @@ struct Parsed {
     return (!args.children || read_children()) && settle_local_grads();
   }
 
+  // Under no_grad a Value has no graph, whatever it was computed from.
+  void drop_children() {
+    operands.clear();
+    local_grads.clear();
+    local_arrays.clear();
+    label = 0;
+    tracked = false;
+  }
+
   std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
   const double* grads() const { return local_grads.empty() ? nullptr : local_grads.data(); }
 
@@ -270,8 +280,8 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
     draft.shape = shape_of(node);
     data = node->array->data;
     grad = node->array->grad;
-    retain(data);
-    if (grad) retain(grad);
+    own(data);
+    if (grad) own(grad);
   } else if (parsed.data.array && !(data = copy_array(parsed.data.array, &draft.shape))) {
     return false;
   }
@@ -279,8 +289,8 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
     if (become_array(arena(), node, draft, data, grad)) return true;
     PyErr_NoMemory();
   }
-  release(data);
-  release(grad);
+  disown(data);
+  disown(grad);
   return false;
 }
 
@@ -290,11 +300,11 @@ bool hand_over(const Node* from, Node* to) {
   ArrayDraft draft;
   draft.shape = shape_of(from);
   Buffer *data = from->array->data, *grad = from->array->grad;
-  retain(data);
-  if (grad) retain(grad);
+  own(data);
+  if (grad) own(grad);
   if (become_array(arena(), to, draft, data, grad)) return true;
-  release(data);
-  release(grad);
+  disown(data);
+  disown(grad);
   PyErr_NoMemory();
   return false;
 }
@@ -463,6 +473,7 @@ int value_init(PyObject* self, PyObject* args, PyObject* kwargs) {
   if (!arguments.complete()) return -1;
   Parsed parsed;
   if (!parsed.read(arguments)) return -1;
+  if (in_mode(Mode::no_grad)) parsed.drop_children();
   ValueObject* v = as_value(self);
   const bool plain_leaf = v->node->op == Op::leaf && parsed.operands.empty() && !parsed.label && !parsed.needs_array();
   if (!plain_leaf && !bind(v, parsed, true)) return -1;

@@ -4,8 +4,11 @@
 #include "core/arrays.hpp"
 #include "python/arrays.hpp"
 #include "python/compile.hpp"
+#include "python/gradients.hpp"
 #include "python/graphs.hpp"
 #include "python/layers.hpp"
+#include "python/modes.hpp"
+#include "python/statistics.hpp"
 #include "python/value.hpp"
 
 namespace py = pybind11;
@@ -109,6 +112,9 @@ PYBIND11_MODULE(tapegrad_core, m) {
       "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
 
   register_graphs(m);
+  register_gradients(m);
+  register_statistics(m);
+  if (!register_modes(m.ptr())) throw py::error_already_set();
   register_observe(m);
   register_programs(m);
   register_environment(m);

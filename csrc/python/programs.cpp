@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 
 namespace tapegrad::python {
@@ -97,15 +98,36 @@ struct RunnableProgram::Run {
 
 RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off,
                                  bool check)
-    : program_(std::move(program)),
-      draft_(simplify(program_, exact, off, &counts_)),
-      params_(std::move(params)),
-      exact_(exact),
-      check_(check),
-      off_(std::move(off)) {}
+    : program_(std::move(program)), params_(std::move(params)), exact_(exact), check_(check), off_(std::move(off)) {
+  if (!check_ && !is_off(off_, "repeats")) plan_ = find_repeats(program_, &report_);
+}
 
 RunnableProgram::~RunnableProgram() {
   for (Node* n : params_) arena().let_go(n);
+}
+
+const Draft& RunnableProgram::draft() {
+  if (!draft_) {
+    counts_.clear();
+    draft_ = simplify(program_, exact_, off_, &counts_);
+  }
+  return *draft_;
+}
+
+LayerCounts RunnableProgram::layers() {
+  return plan_.repeats.empty() ? draft().layers : find_repeat_code(Want::value, {}).layers();
+}
+
+const std::vector<PassCount>& RunnableProgram::counts() {
+  if (plan_.repeats.empty()) {
+    draft();
+    return counts_;
+  }
+  if (counts_.empty() || counts_[0].name != "repeats") {
+    counts_ = find_repeat_code(Want::value, {}).counts();
+    counts_.insert(counts_.begin(), {"repeats", plan_.rolled});
+  }
+  return counts_;
 }
 
 Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
@@ -123,7 +145,7 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.fuse_products = !is_off(off_, "fused products");
   how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
   how.exact = exact_;
-  Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft_, how))).first->second;
+  Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft(), how))).first->second;
   if (wanted.empty()) last = &made;
   return made;
 }
@@ -132,7 +154,50 @@ const Variant& RunnableProgram::variant(Want want, const std::vector<bool>& want
   return find(want, wanted);
 }
 
+const RepeatCode& RunnableProgram::find_repeat_code(Want want, const std::vector<bool>& wanted) {
+  const auto found = repeat_codes_.find({want, wanted});
+  if (found != repeat_codes_.end()) return found->second;
+  RepeatWants wants;
+  wants.params = want == Want::param_gradients;
+  if (want == Want::input_gradients) wants.inputs = wanted.empty() ? std::vector<bool>(program_.inputs, true) : wanted;
+  wants.exact = exact_;
+  wants.off = off_;
+  return repeat_codes_
+      .emplace(std::piecewise_construct, std::forward_as_tuple(want, wanted), std::forward_as_tuple(plan_, wants))
+      .first->second;
+}
+
+// Runs stages and bodies; the outcome is that of run(). Nothing outside `run` is changed.
+long RunnableProgram::run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run) {
+  const RepeatCode& code = find_repeat_code(want, wanted);
+  std::vector<double> params, guarded(program_.guards.size());
+  params.reserve(params_.size());
+  for (const Node* n : params_) params.push_back(n->data);
+  RepeatCode::Run own = run;
+  own.params = params.data();
+  own.guarded = guarded.data();
+  {
+    PyThreadState* state = code.steps() > 10 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
+    struct Hold {
+      PyThreadState* state;
+      ~Hold() {
+        if (state) PyEval_RestoreThread(state);
+      }
+    } hold{state};
+    code.run(own);
+  }
+  for (std::size_t i = 0; i < guarded.size(); ++i)
+    if (!program_.guards[i].holds(guarded[i])) return static_cast<long>(i);
+  return -1;
+}
+
 long RunnableProgram::run(const double* inputs, double* outputs) {
+  if (!plan_.repeats.empty()) {
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = outputs;
+    return run_repeats(Want::value, {}, run);
+  }
   Run run(find(Want::value, {}));
   run.load(params_, inputs);
   run.let_go();
@@ -144,6 +209,13 @@ long RunnableProgram::run(const double* inputs, double* outputs) {
 
 long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output,
                                     double* gradients) {
+  if (!plan_.repeats.empty()) {
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = output;
+    run.input_gradients = gradients;
+    return run_repeats(Want::input_gradients, wanted, run);
+  }
   Run run(find(Want::input_gradients, wanted));
   const Lowered& l = run.variant.lowered;
   run.load(params_, inputs);
@@ -162,6 +234,15 @@ long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool
 }
 
 long RunnableProgram::run_backward(const double* inputs, double* output) {
+  if (!plan_.repeats.empty()) {
+    std::vector<double> gradients(params_.size());
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = output;
+    run.param_gradients = gradients.data();
+    const long guard = run_repeats(Want::param_gradients, {}, run);
+    return guard != -1 ? guard : add_to_params(gradients.data()) ? -1 : -2;
+  }
   Run run(find(Want::param_gradients, {}));
   const Lowered& l = run.variant.lowered;
   run.load(params_, inputs);
@@ -199,13 +280,27 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
 // it.
 bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
-  PyObject* top =
-      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-           value_type(), kTracked);
+  const auto above = [&] {
+    const ModesAside plain;  // under no_grad, too, it needs its operands
+    return show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+                value_type(), kTracked);
+  };
+  PyObject* top = above();
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
   return done != nullptr;
+}
+
+// Gradients that start from zero, added to what the parameters have.
+bool RunnableProgram::add_to_params(const double* gradients) {
+  for (const Node* n : params_)
+    if (n->op != Op::leaf) return add_gradients(gradients);
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params_[i]->grad += gradients[i];
+    params_[i]->flags &= static_cast<Flags>(~kGradInt);
+  }
+  return true;
 }
 
 // ---- lanes
@@ -232,7 +327,7 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
     const Lowered lowered = lower(lanes_draft, own);
     if (ColumnCode::suits(lowered)) columns = std::make_unique<ColumnCode>(lowered);
   }
-  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how));
+  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how), !is_off(off, "layers"));
 }
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
@@ -355,18 +450,7 @@ LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::ve
   run.seed = seed;
   std::vector<double> gradients(params_.size());
   const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
-  *failed = false;
-  if (outcome.guard != -1) return outcome;
-  bool interior = false;
-  for (const Node* n : params_) interior |= n->op != Op::leaf;
-  if (interior) {
-    *failed = !add_gradients(gradients.data());
-    return outcome;
-  }
-  for (std::size_t i = 0; i < params_.size(); ++i) {
-    params_[i]->grad += gradients[i];
-    params_[i]->flags &= static_cast<Flags>(~kGradInt);
-  }
+  *failed = outcome.guard == -1 && !add_to_params(gradients.data());
   return outcome;
 }
 

@@ -5,7 +5,7 @@ shift
 seen=0
 for object; do
   case $object in
-    */lanes_avx2.*|*/lanes_avx512.*|*/lanes_baseline.*) ;;
+    */lane*_avx2.*|*/lane*_avx512.*|*/lane*_baseline.*) ;;
     */chunks_avx2.*|*/chunks_avx512.*|*/chunks_baseline.*) ;;
     *) continue ;;
   esac
@@ -16,4 +16,4 @@ for object; do
     exit 1
   fi
 done
-[ "$seen" = 6 ] || { echo "found $seen files of kernels, not 6" >&2; exit 1; }
+[ "$seen" = 12 ] || { echo "found $seen files of kernels, not 12" >&2; exit 1; }
