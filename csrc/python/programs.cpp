@@ -319,8 +319,16 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       return own;
                     }())),
       uniform_code(uniform),
-      lanes(lower(lanes_draft, how), !is_off(off, "layers")),
-      steps(split.lanes.code.size()) {}
+      steps(split.lanes.code.size()) {
+  if (!is_off(off, "column kernels") && split.lanes.params <= ColumnCode::kMostParams) {
+    Lowering own = how;
+    own.gather = own.fresh_inputs = true;
+    own.exact = false;
+    const Lowered lowered = lower(lanes_draft, own);
+    if (ColumnCode::suits(lowered)) columns = std::make_unique<ColumnCode>(lowered);
+  }
+  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how), !is_off(off, "layers"));
+}
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
@@ -413,7 +421,7 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   run.input_strides = strides.data();
   run.param_gradients = param_gradients ? gradients.data() : nullptr;
   LaneGuards guards;
-  v.lanes.run(run, &guards);
+  v.columns ? v.columns->run(run, &guards) : v.lanes->run(run, &guards);
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
     if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
   if (!param_gradients) return {};

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/columns.hpp"
 #include "core/replay.hpp"
 #include "core/replay_lanes.hpp"
 #include "core/replay_repeats.hpp"
@@ -32,7 +33,8 @@ struct LaneVariant {
   Draft uniform_draft, lanes_draft;
   Lowered uniform;
   ScalarCode uniform_code;
-  LaneCode lanes;
+  std::unique_ptr<ColumnCode> columns;  // one of the two
+  std::unique_ptr<LaneCode> lanes;
   std::size_t steps;
   struct Scratch {
     std::vector<double> params, memory, gradients;
