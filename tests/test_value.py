@@ -227,7 +227,7 @@ def test_errors_leave_no_node(expression, error):
 
 
 def test_errors_name_the_value():
-    with pytest.raises(TypeError, match=r"data must be a number, not str: 'abc'"):
+    with pytest.raises(TypeError, match=r"data must be a number or an array of real numbers, not str: 'abc'"):
         Value("abc")
     with pytest.raises(ValueError, match=r"log is not defined at -1\.0"):
         Value(-1.0).log()
