@@ -311,16 +311,12 @@ def test_programs_are_text_and_travel_between_processes(tmp_path):
     assert loaded.text == program.text
     assert [(p.data, p.label) for p in loaded.parameters] == [(2.0, "w")]
     for one in (loaded, pickle.loads(pickle.dumps(program))):
-        value, (value_again, (gradient,)) = run_program(one, [0.25, 1.5])
-        assert (value, (value_again, gradient)) == expected
+        assert run_program(one, [0.25, 1.5]) == expected
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(program, [0.25, 1.5]).result() == expected[0]
-    assert "tanh" in tapegrad.draw_dot(program.graph()).source
+    assert "tanh" in tapegrad.draw_dot(program).source
     with pytest.raises(TypeError, match="was recorded for"):
         loaded([1.0])
-    (tmp_path / "bad.txt").write_text("nothing")
-    with pytest.raises(ValueError, match="not a saved program"):
-        Program.load(tmp_path / "bad.txt")
 
 
 @pytest.mark.parametrize(

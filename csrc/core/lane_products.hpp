@@ -18,6 +18,7 @@ struct BlockMemory {
   double* lanes;
   double* uniform;
   std::size_t stride;  // a multiple of 8
+  double* packed = nullptr;  // the layers' weights, see layer_code.hpp
 };
 
 struct ProductTerm {

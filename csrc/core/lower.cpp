@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "core/ops.hpp"
+#include "core/schedule.hpp"
 
 namespace tapegrad {
 
@@ -56,6 +57,10 @@ class Lowerer {
     fixed_slots();
     forward();
     if (!how_.forward_only) backward();
+    out_.exact = how_.exact;
+    registers_ = static_cast<U32>(2 * size_);
+    if (how_.schedule) registers_ = schedule(out_, registers_);
+    slot_.resize(registers_, kNoSlot);
     for (std::uint32_t o : p_.outputs) out_.outputs.push_back(value(o));
     for (const Guard& g : p_.guards) out_.guards.push_back({value(g.value), g});
     assign_slots();
@@ -283,8 +288,9 @@ class Lowerer {
     }
   }
 
-  // Registers past 2 * size_ stand for slots that are already settled.
-  U32 exponent_register(std::size_t n) const { return static_cast<U32>(2 * size_) + exponent_of_[n]; }
+  // Registers from here on stand for slots that are already settled.
+  static constexpr U32 kSettled = 1u << 31;
+  U32 exponent_register(std::size_t n) const { return kSettled + exponent_of_[n]; }
 
   // How the next part of the operand's gradient is written.
   Mode mode(U32 operand) {
@@ -387,12 +393,12 @@ class Lowerer {
   // ---------------------------------------------------------------------------------------------------------------------
 
   template <typename F>
-  void for_each_register(Step& s, bool backward, F f) {
+  void for_each_register(Step& s, F f) {
     for (U32* r : {&s.z, &s.x, &s.y, &s.g, &s.dx, &s.dy})
       if (*r != kNoSlot) f(*r);
     for (U32 k = s.first; k < s.first + s.count; ++k) {
       f(out_.terms[k].x);
-      if (!backward && out_.terms[k].y != kNoSlot) f(out_.terms[k].y);
+      if (out_.terms[k].y != kNoSlot) f(out_.terms[k].y);
     }
   }
 
@@ -402,10 +408,10 @@ class Lowerer {
     const auto step = [&](std::size_t t) -> Step& {
       return t < out_.forward.size() ? out_.forward[t] : out_.backward[t - out_.forward.size()];
     };
-    std::vector<U32> last(2 * size_, 0);
+    std::vector<U32> last(registers_, 0);
     for (std::size_t t = 0; t < steps; ++t)
-      for_each_register(step(t), t >= out_.forward.size(), [&](U32& r) {
-        if (r < 2 * size_) last[r] = static_cast<U32>(t);
+      for_each_register(step(t), [&](U32& r) {
+        if (r < kSettled) last[r] = static_cast<U32>(t);
       });
     for (U32 o : out_.outputs) last[o] = kForever;
     for (const CheckedSlot& g : out_.guards) last[g.slot] = kForever;
@@ -415,9 +421,9 @@ class Lowerer {
     std::vector<U32> spare, dying;
     for (std::size_t t = 0; t < steps; ++t) {
       dying.clear();
-      for_each_register(step(t), t >= out_.forward.size(), [&](U32& r) {
-        if (r >= 2 * size_) {
-          r -= static_cast<U32>(2 * size_);
+      for_each_register(step(t), [&](U32& r) {
+        if (r >= kSettled) {
+          r -= kSettled;
           return;
         }
         if (slot_[r] == kNoSlot) {
@@ -448,7 +454,7 @@ class Lowerer {
   Lowered out_;
   std::vector<bool> live_, needed_, fused_, written_;
   std::vector<U32> parts_, gradient_, slot_, exponents_, exponent_of_;
-  U32 fixed_ = 0;
+  U32 fixed_ = 0, registers_ = 0;
   U32 current_ = kNoSlot;
 };
 

@@ -22,7 +22,8 @@ enum class Mode : std::uint8_t { none, add, store };
 // Codes of steps beyond those of Code.
 inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);     // backward: dx += y * g
 inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;  // backward: g = 0
-inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 2;
+inline constexpr std::uint16_t kDot = static_cast<std::uint16_t>(Code::count) + 2;  // z = or += the terms; schedule.hpp
+inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 3;
 
 struct Step {
   std::uint16_t code = 0;
@@ -32,7 +33,7 @@ struct Step {
   std::uint32_t first = 0, count = 0;                     // of a sum: its terms
 };
 
-// One term of a sum: forward the value x, or the product x * y; backward the gradient x and its mode.
+// One term of a sum: forward and in kDot the value x, or the product x * y; backward the gradient x and its mode.
 struct Term {
   std::uint32_t x, y;
   Mode mode;
@@ -54,6 +55,8 @@ struct Lowered {
   std::uint32_t seed = kNoSlot;  // gradient of the output; kNoSlot where nothing wanted depends on it
   std::vector<std::uint32_t> outputs;
   std::vector<CheckedSlot> guards;
+  bool spelled_out = false;  // in the form that schedule.hpp tells of, for ScalarCode only
+  bool exact = true;         // as in Lowering
 };
 
 struct Lowering {
@@ -63,6 +66,8 @@ struct Lowering {
   bool first_writer_stores = true;
   bool share_slots = true;
   bool fuse_products = true;
+  bool schedule = false;  // put the steps in an order that suits ScalarCode; LaneCode takes them as they are
+  bool exact = true;      // ScalarCode has to give the bits of eager code
 };
 
 // With gradients the program must have one output. Time and memory linear in its instructions.

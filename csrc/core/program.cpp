@@ -161,7 +161,7 @@ bool Guard::holds(double x) const {
     case GuardKind::whole:
       return std::trunc(x) == expected;
     default:
-      return x == expected || (std::isnan(x) && std::isnan(expected));
+      return (x == expected && std::signbit(x) == std::signbit(expected)) || (std::isnan(x) && std::isnan(expected));
   }
 }
 

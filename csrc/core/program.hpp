@@ -45,7 +45,7 @@ struct Instruction {
 enum class GuardKind : std::uint8_t {
   truth,  // (value != 0) == expected
   whole,  // value cut to a whole number == expected
-  exact,  // value == expected, where NaN equals NaN
+  exact,  // value == expected, where NaN equals NaN and -0 is not 0
 };
 
 struct Guard {

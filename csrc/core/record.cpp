@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/sweep.hpp"
 
@@ -91,7 +92,39 @@ class Recorder {
 
   void add_output(Node* n) { program_.outputs.push_back(index(n)); }
 
-  Recorded take() { return {std::move(program_), std::move(params_)}; }
+  // Whether a value is an int in every run: made of ints by operations that keep to them. Nodes have to be asked oldest
+  // first. Whether parameters are ints may change, and so may the sign of an int exponent.
+  bool is_whole(Node* n, const std::vector<Node*>& inputs) {
+    if (!(n->flags & kDataInt)) return false;
+    if (n->op == Op::leaf) {
+      const auto known = shared_.find(n);
+      if (known == shared_.end()) return true;  // a constant
+      return known->second < inputs.size();
+    }
+    return is_new(n) && whole_.count(n);
+  }
+  void note_whole(Node* n, const std::vector<Node*>& inputs) {
+    const auto whole = [&](Node* operand) { return is_whole(operand, inputs); };
+    bool all = n->flags & kDataInt;
+    if (n->op == Op::custom) {
+      Operands* o = n->operands;
+      Node** nodes = o->nodes();
+      if (o->label == labels_.select) {
+        all = all && whole(nodes[1]) && whole(nodes[2]);
+      } else if (o->label == labels_.detach) {
+        all = all && whole(nodes[0]);
+      } else {
+        all = false;
+      }
+    } else if (n->op == Op::pow) {
+      all = false;
+    } else if (n->op != Op::less && n->op != Op::less_equal && n->op != Op::equal) {
+      all = all && whole(n->a) && (kArity[static_cast<int>(n->op)] < 2 || whole(n->b));
+    }
+    if (all) whole_.insert(n);
+  }
+
+  Recorded take() { return {std::move(program_), std::move(params_), {}}; }
 
  private:
   // The gradients of the nodes just made are all zero, and nobody reads them before the recording is done.
@@ -136,6 +169,7 @@ class Recorder {
   std::vector<Node*> params_;
   std::vector<Node*> scratched_;
   std::unordered_map<Node*, std::uint32_t> shared_;  // inputs, parameters
+  std::unordered_set<Node*> whole_;                  // nodes that are ints in every run
 };
 
 }  // namespace
@@ -159,8 +193,20 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
   for (std::size_t k = newest_first.size(); k-- > 1;)
     if (recorder.is_new(newest_first[k])) recorder.add_interior(newest_first[k]);
   for (const Look& look : looks) recorder.add_guard(look);
-  for (Node* root : roots) recorder.add_output(root);
-  return recorder.take();
+  bool any_whole = false;
+  for (Node* root : roots) {
+    recorder.add_output(root);
+    any_whole = any_whole || root->flags & kDataInt;
+  }
+  std::vector<bool> whole(roots.size(), false);
+  if (any_whole) {
+    for (std::size_t k = newest_first.size(); k-- > 1;)
+      if (recorder.is_new(newest_first[k])) recorder.note_whole(newest_first[k], inputs);
+    for (std::size_t k = 0; k < roots.size(); ++k) whole[k] = recorder.is_whole(roots[k], inputs);
+  }
+  Recorded recorded = recorder.take();
+  recorded.whole_outputs = std::move(whole);
+  return recorded;
 }
 
 }  // namespace tapegrad

@@ -30,7 +30,8 @@ struct RecordLabels {
 
 struct Recorded {
   Program program;
-  std::vector<Node*> params;  // in the order of Program::params; not held
+  std::vector<Node*> params;        // in the order of Program::params; not held
+  std::vector<bool> whole_outputs;  // which outputs Python shows as ints, whatever inputs and parameters are
 };
 
 // Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it

@@ -1,10 +1,12 @@
-// replay.cpp: the scalar interpreter. One switch, words read in order; operations that the table lists are expanded
-// from it.
+// replay.cpp: the scalar interpreter. Words are read in order: a kind, how many steps of it there are, and the slots
+// that each works on. Operations that the table lists are expanded from it.
 #include "core/replay.hpp"
 
 #include <algorithm>
 
+#include "core/lanes.hpp"
 #include "core/ops.hpp"
+#include "core/schedule.hpp"
 
 namespace tapegrad {
 
@@ -12,16 +14,16 @@ namespace {
 
 using Word = std::uint32_t;
 
-// Backward words: an operation with the modes of both operands.
-constexpr Word backward_code(std::uint16_t code, Mode x, Mode y) {
-  return static_cast<Word>(code) * 9 + static_cast<Word>(x) * 3 + static_cast<Word>(y);
+constexpr Word kEnd = kKinds;
+// Kinds of runs that may be computed all at once, with the kernels of lanes.hpp.
+constexpr Word kVectors = kKinds + 1;
+constexpr Word kFewest = 3, kMost = 64;  // steps in such a run
+
+constexpr Word forward_kind(Code code) {
+  return kind_of(static_cast<std::uint16_t>(code), Mode::none, Mode::none);
 }
-constexpr Word kEnd = 0;
-constexpr Word kForwardEnd = 0;
-constexpr Word kSumOfTwoProducts = kStepCodes;  // forward words of their own
-// Several products in a row with one gradient: backward words of their own.
-constexpr Word products_code(Mode x, Mode y) {
-  return backward_code(kStepCodes, x, y);
+constexpr Word backward_kind(Code code, Mode x, Mode y) {
+  return kind_of(static_cast<std::uint16_t>(code), x, y);
 }
 
 template <Mode mode>
@@ -30,85 +32,304 @@ inline void put(double* m, Word slot, double amount) {
   if constexpr (mode == Mode::store) m[slot] = amount;
 }
 
-template <Op op, Mode mode_x, Mode mode_y>
-inline void binary_backward(double* m, const Word* w) {
-  const double g = m[w[1]];
-  const double x = m[w[2]], y = m[w[3]], z = m[w[4]];
-  if constexpr (mode_x != Mode::none) put<mode_x>(m, w[5], Rule<op>::dx(x, y, z) * g);
-  if constexpr (mode_y != Mode::none) put<mode_y>(m, w[6], Rule<op>::dy(x, y, z) * g);
-}
-
-template <Mode mode_x, Mode mode_y>
-inline const Word* products_backward(double* m, const Word* w) {
-  const double g = m[w[1]];
-  const Word count = w[2];
-  w += 3;
-  for (Word k = 0; k < count; ++k, w += 4) {
-    const double x = m[w[0]], y = m[w[1]];
-    if constexpr (mode_x != Mode::none) put<mode_x>(m, w[2], y * g);
-    if constexpr (mode_y != Mode::none) put<mode_y>(m, w[3], x * g);
+// Sums of products: z, then x and y of each term; without factors only x.
+template <Word terms, bool adds, bool factors>
+inline const Word* dots(double* m, const Word* w, Word n) {
+  constexpr Word step = factors ? 2 : 1;
+  const auto term = [m](const Word* at) {
+    if constexpr (factors) return m[at[0]] * m[at[1]];
+    return m[at[0]];
+  };
+  for (; n; --n, w += 1 + terms * step) {
+    double s = 0.0;
+    if constexpr (adds)
+      s = m[w[0]] + term(w + 1);
+    else if constexpr (terms > 0)
+      s = term(w + 1);
+#pragma GCC unroll 8
+    for (Word k = 1; k < terms; ++k) s += term(w + 1 + k * step);
+    m[w[0]] = s;
   }
   return w;
 }
 
-inline const Word* sum_forward(double* m, const Word* w) {
-  const Word count = w[2];
-  const Word* end = w + 3 + 2 * count;
-  const Word z = w[1];
-  double s = m[w[3]] * m[w[4]];
-  for (w += 5; w < end; w += 2) s += m[w[0]] * m[w[1]];
-  m[z] = s;
-  return end;
+template <Op op, bool checked>
+inline bool unary(double* m, const Word*& w, Word n, Failure* failure) {
+  for (; n; --n, w += 2) {
+    const double x = m[w[1]];
+    const double z = m[w[0]] = Rule<op>::value(x);
+    if constexpr (checked) {
+      if (check<op>(x, z) != Status::ok) {
+        *failure = {static_cast<Code>(op), x, 0.0};
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+template <Op op, bool checked>
+inline bool binary(double* m, const Word*& w, Word n, Failure* failure) {
+  for (; n; --n, w += 3) {
+    const double x = m[w[1]], y = m[w[2]];
+    if constexpr (checked && (op == Op::pow || op == Op::powc)) {
+      if (power(x, y, &m[w[0]]) != Status::ok) {
+        *failure = {static_cast<Code>(op), x, y};
+        return false;
+      }
+      continue;
+    }
+    if constexpr (checked && op == Op::div) {
+      if (y == 0) {
+        *failure = {Code::div, x, y};
+        return false;
+      }
+    }
+    if constexpr (op == Op::powc)
+      m[w[0]] = fn::pow(x, y);
+    else
+      m[w[0]] = Rule<op>::value(x, y);
+  }
+  return true;
+}
+
+template <Op op, Mode mode>
+inline const Word* unary_backward(double* m, const Word* w, Word n) {
+  for (; n; --n, w += 4) put<mode>(m, w[0], Rule<op>::dx(m[w[2]], m[w[3]]) * m[w[1]]);
+  return w;
+}
+
+template <Op op, Mode mode_x, Mode mode_y>
+inline const Word* binary_backward(double* m, const Word* w, Word n) {
+  for (; n; --n, w += 6) {
+    const double g = m[w[2]], x = m[w[3]], y = m[w[4]], z = m[w[5]];
+    if constexpr (mode_x != Mode::none) put<mode_x>(m, w[0], Rule<op>::dx(x, y, z) * g);
+    if constexpr (mode_y != Mode::none) put<mode_y>(m, w[1], Rule<op>::dy(x, y, z) * g);
+  }
+  return w;
+}
+
+template <Mode mode>
+inline const Word* powc_backward(double* m, const Word* w, Word n) {
+  for (; n; --n, w += 4) put<mode>(m, w[0], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);
+  return w;
+}
+
+template <Mode mode_x, Mode mode_y>
+inline const Word* select_backward(double* m, const Word* w, Word n) {
+  for (; n; --n, w += 4) {
+    const double g = m[w[2]];
+    const bool chosen = m[w[3]] != 0;
+    put<mode_x>(m, w[0], chosen ? g : 0.0);
+    put<mode_y>(m, w[1], chosen ? 0.0 : g);
+  }
+  return w;
+}
+
+const Word* vector_forward(Op op, double* m, const Word* w, Word n) {
+  double x[kMost], z[kMost];
+  for (Word k = 0; k < n; ++k) x[k] = m[w[2 * k + 1]];
+  lanes::forward(op, n, x, z);
+  for (Word k = 0; k < n; ++k) m[w[2 * k]] = z[k];
+  return w + 2 * n;
+}
+
+const Word* vector_backward(Op op, double* m, const Word* w, Word n) {
+  double x[kMost], z[kMost], g[kMost], dx[kMost];
+  for (Word k = 0; k < n; ++k) {
+    g[k] = m[w[4 * k + 1]];
+    x[k] = m[w[4 * k + 2]];
+    z[k] = m[w[4 * k + 3]];
+  }
+  lanes::backward(op, 0, n, x, x, z, g, dx, lanes::Write::set);
+  for (Word k = 0; k < n; ++k) m[w[4 * k]] = dx[k];
+  return w + 4 * n;
+}
+
+// Operations of one operand for which the vector kernels are faster than the library's functions.
+constexpr bool has_vector_forward(Code code) {
+  switch (code) {
+    case Code::tanh:
+    case Code::sigmoid:
+    case Code::softplus:
+    case Code::exp:
+    case Code::expm1:
+    case Code::exp2:
+    case Code::log:
+    case Code::log1p:
+    case Code::log2:
+    case Code::log10:
+    case Code::sin:
+    case Code::cos:
+    case Code::sinh:
+    case Code::cosh:
+      return true;
+    default:
+      return false;
+  }
+}
+constexpr bool has_vector_backward(Code code) {
+  return code == Code::softplus || code == Code::sin || code == Code::cos || code == Code::sinh || code == Code::cosh;
+}
+
+bool is_unary(std::uint16_t code) {
+  return code < static_cast<std::uint16_t>(Code::table_end) && kArity[code] == 1 &&
+         code != static_cast<std::uint16_t>(Code::powc);
+}
+
+// Writes the words of a list of steps.
+class Encoder {
+ public:
+  Encoder(const Lowered& lowered, std::uint32_t one) : l_(lowered), one_(one), written_(one + 1, 0) {}
+
+  std::vector<Word> encode(const std::vector<Step>& steps, bool backward) {
+    out_.clear();
+    for (std::size_t n = 0; n < steps.size();) {
+      const Word kind = kind_of(l_, steps[n]);
+      std::size_t end = n + 1;
+      while (end < steps.size() && kind_of(l_, steps[end]) == kind) ++end;
+      if (vectorizes(steps[n], backward)) {
+        while (n < end) n = independent_part(steps, n, end, kind, backward);
+      } else {
+        put_run(steps, n, end, kind, backward);
+      }
+      n = end;
+    }
+    out_.insert(out_.end(), {kEnd, 0});
+    return std::move(out_);
+  }
+
+ private:
+  bool vectorizes(const Step& s, bool backward) const {
+    if (l_.exact || s.code >= static_cast<std::uint16_t>(Code::table_end)) return false;
+    const auto code = static_cast<Code>(s.code);
+    return backward ? has_vector_backward(code) && s.mode_x == Mode::store : has_vector_forward(code);
+  }
+
+  // As many steps as do not read what one of them writes.
+  std::size_t independent_part(const std::vector<Step>& steps, std::size_t n, std::size_t end, Word kind,
+                               bool backward) {
+    ++run_;
+    std::size_t last = n;
+    for (; last < end && last - n < kMost; ++last) {
+      const Step& s = steps[last];
+      const auto reads = [&](Word slot) { return slot != kNoSlot && written_[slot] == run_; };
+      if (reads(s.x) || (backward && (reads(s.z) || reads(s.g)))) break;
+      written_[backward ? s.dx : s.z] = run_;
+    }
+    put_run(steps, n, last, last - n >= kFewest ? kind + kVectors : kind, backward);
+    return last;
+  }
+
+  void put_run(const std::vector<Step>& steps, std::size_t n, std::size_t end, Word kind, bool backward) {
+    out_.push_back(kind);
+    out_.push_back(static_cast<Word>(end - n));
+    for (; n < end; ++n) backward ? put_backward(steps[n]) : put_forward(steps[n]);
+  }
+
+  void put_slots(std::initializer_list<Word> slots) {
+    for (const Word slot : slots) out_.push_back(slot == kNoSlot ? one_ : slot);
+  }
+
+  void put_dot(const Step& s) {
+    bool factors = false;
+    for (Word k = s.first; k < s.first + s.count; ++k) factors = factors || l_.terms[k].y != kNoSlot;
+    out_.push_back(s.z);
+    for (Word k = s.first; k < s.first + s.count; ++k) {
+      out_.push_back(l_.terms[k].x);
+      if (factors) put_slots({l_.terms[k].y});
+    }
+  }
+
+  void put_forward(const Step& s) {
+    if (s.code == kDot) return put_dot(s);
+    if (is_unary(s.code)) return put_slots({s.z, s.x});
+    if (s.code == static_cast<std::uint16_t>(Code::select)) return put_slots({s.z, s.x, s.y, s.g});
+    put_slots({s.z, s.x, s.y});
+  }
+
+  void put_backward(const Step& s) {
+    if (s.code == kDot) return put_dot(s);
+    if (is_unary(s.code)) return put_slots({s.dx, s.g, s.x, s.z});
+    if (s.code == static_cast<std::uint16_t>(Code::powc)) return put_slots({s.dx, s.g, s.x, s.y});
+    if (s.code == static_cast<std::uint16_t>(Code::select)) return put_slots({s.dx, s.dy, s.g, s.x});
+    put_slots({s.dx, s.dy, s.g, s.x, s.y, s.z});
+  }
+
+  const Lowered& l_;
+  const Word one_;
+  std::vector<Word> out_;
+  std::vector<Word> written_;  // the last run that wrote to each slot
+  Word run_ = 0;
+};
+
+#define TAPEGRAD_DOTS_OF(terms, adds)      \
+  case dot_kind(terms, adds, false):       \
+    w = dots<terms, adds, false>(m, w, n); \
+    break;                                 \
+  case dot_kind(terms, adds, true):        \
+    w = dots<terms, adds, true>(m, w, n);  \
+    break;
+#define TAPEGRAD_DOTS                                                                                               \
+  case dot_kind(0, false, false):                                                                                   \
+    w = dots<0, false, false>(m, w, n);                                                                             \
+    break;                                                                                                          \
+    TAPEGRAD_DOTS_OF(1, false)                                                                                      \
+    TAPEGRAD_DOTS_OF(2, false) TAPEGRAD_DOTS_OF(3, false) TAPEGRAD_DOTS_OF(4, false) TAPEGRAD_DOTS_OF(5, false)     \
+        TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false) TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true)  \
+            TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true) TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) \
+                TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) TAPEGRAD_DOTS_OF(8, true)
+
+template <bool checked>
+Failure run_forward(const Word* w, double* m) {
+  static_assert(kMaxTerms == 8);
+  Failure failure;
+  for (;;) {
+    const Word kind = w[0], n = w[1];
+    w += 2;
+    switch (kind) {
+      case kEnd:
+        return {};
+        TAPEGRAD_DOTS
+      case forward_kind(Code::select):
+        for (const Word* end = w + 4 * n; w < end; w += 4) m[w[0]] = m[w[1]] != 0 ? m[w[2]] : m[w[3]];
+        break;
+      case forward_kind(Code::powc):
+        if (!binary<Op::powc, checked>(m, w, n, &failure)) return failure;
+        break;
+#define TAPEGRAD_UNARY(id, ...)                                                      \
+  case forward_kind(Code::id):                                                       \
+    if (!unary<Op::id, checked>(m, w, n, &failure)) return failure;                  \
+    break;                                                                           \
+  case forward_kind(Code::id) + kVectors:                                            \
+    if constexpr (has_vector_forward(Code::id)) w = vector_forward(Op::id, m, w, n); \
+    break;
+#define TAPEGRAD_BINARY(id, ...)                                     \
+  case forward_kind(Code::id):                                       \
+    if (!binary<Op::id, checked>(m, w, n, &failure)) return failure; \
+    break;
+#include "core/ops.def"
+      default:
+        return {};
+    }
+  }
 }
 
 }  // namespace
 
 ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), slots_(lowered.slots + 1) {
-  const Word one =
-      lowered.slots;  // a slot that holds 1, so that every term of a sum is a product; slots not read point there too
-  const auto slot = [&](Word s) { return s == kNoSlot ? one : s; };
-  for (const Step& s : lowered.forward) {
-    const auto code = static_cast<Code>(s.code);
-    if (code == Code::sum) {
-      forward_.insert(forward_.end(), {s.code, s.z, s.count});
-      for (Word k = s.first; k < s.first + s.count; ++k) {
-        forward_.push_back(lowered.terms[k].x);
-        forward_.push_back(slot(lowered.terms[k].y));
-      }
-    } else if (code == Code::select) {
-      forward_.insert(forward_.end(), {s.code, s.z, s.x, s.y, s.g});
-    } else {
-      forward_.insert(forward_.end(), {s.code, s.z, s.x, slot(s.y)});
-    }
+  // The last slot holds 1, for products that lack a factor; slots not read point there too.
+  if (lowered.spelled_out) {
+    Encoder encoder(lowered, lowered.slots);
+    forward_ = encoder.encode(lowered.forward, false);
+    backward_ = encoder.encode(lowered.backward, true);
+  } else {
+    Lowered spelled = lowered;
+    spell_out(spelled);
+    Encoder encoder(spelled, lowered.slots);
+    forward_ = encoder.encode(spelled.forward, false);
+    backward_ = encoder.encode(spelled.backward, true);
   }
-  forward_.push_back(kForwardEnd);
-
-  const std::vector<Step>& back = lowered.backward;
-  for (std::size_t n = 0; n < back.size(); ++n) {
-    const Step& s = back[n];
-    if (s.code == static_cast<std::uint16_t>(Code::sum)) {
-      backward_.insert(backward_.end(), {backward_code(s.code, Mode::none, Mode::none), s.g, s.count});
-      for (Word k = s.first; k < s.first + s.count; ++k) {
-        backward_.push_back(lowered.terms[k].x);
-        backward_.push_back(lowered.terms[k].mode == Mode::store);
-      }
-      continue;
-    }
-    if (s.code == static_cast<std::uint16_t>(Code::mul)) {
-      std::size_t end = n + 1;
-      while (end < back.size() && back[end].code == s.code && back[end].g == s.g && back[end].mode_x == s.mode_x &&
-             back[end].mode_y == s.mode_y && back[end - 1].dx != s.g && back[end - 1].dy != s.g)
-        ++end;
-      backward_.insert(backward_.end(), {products_code(s.mode_x, s.mode_y), s.g, static_cast<Word>(end - n)});
-      for (; n < end; ++n)
-        backward_.insert(backward_.end(), {slot(back[n].x), slot(back[n].y), slot(back[n].dx), slot(back[n].dy)});
-      --n;
-      continue;
-    }
-    backward_.insert(backward_.end(), {backward_code(s.code, s.mode_x, s.mode_y), s.g, slot(s.x), slot(s.y), slot(s.z),
-                                       slot(s.dx), slot(s.dy)});
-  }
-  backward_.push_back(kEnd);
 }
 
 void ScalarCode::prepare(double* m) const {
@@ -118,162 +339,48 @@ void ScalarCode::prepare(double* m) const {
 }
 
 void ScalarCode::forward(double* m) const {
-  for (const Word* w = forward_.data();;) {
-    switch (*w) {
-      case kForwardEnd:
-        return;
-      case static_cast<Word>(Code::sum):
-        w = sum_forward(m, w);
-        break;
-      case static_cast<Word>(Code::select):
-        m[w[1]] = m[w[2]] != 0 ? m[w[3]] : m[w[4]];
-        w += 5;
-        break;
-      case static_cast<Word>(Code::detach):
-        m[w[1]] = m[w[2]];
-        w += 4;
-        break;
-      case static_cast<Word>(Code::powc):
-        m[w[1]] = fn::pow(m[w[2]], m[w[3]]);
-        w += 4;
-        break;
-#define TAPEGRAD_UNARY(id, ...)             \
-  case static_cast<Word>(Code::id):         \
-    m[w[1]] = Rule<Op::id>::value(m[w[2]]); \
-    w += 4;                                 \
-    break;
-#define TAPEGRAD_BINARY(id, ...)                     \
-  case static_cast<Word>(Code::id):                  \
-    m[w[1]] = Rule<Op::id>::value(m[w[2]], m[w[3]]); \
-    w += 4;                                          \
-    break;
-#include "core/ops.def"
-      default:
-        return;
-    }
-  }
+  run_forward<false>(forward_.data(), m);
 }
 
 Failure ScalarCode::checked_forward(double* m) const {
-  for (const Word* w = forward_.data();;) {
-    const auto code = static_cast<Code>(*w);
-    switch (*w) {
-      case kForwardEnd:
-        return {};
-      case static_cast<Word>(Code::sum):
-        w = sum_forward(m, w);
-        continue;
-      case static_cast<Word>(Code::select):
-        m[w[1]] = m[w[2]] != 0 ? m[w[3]] : m[w[4]];
-        w += 5;
-        continue;
-      case static_cast<Word>(Code::powc):
-      case static_cast<Word>(Code::pow):
-        if (power(m[w[2]], m[w[3]], &m[w[1]]) != Status::ok) return {code, m[w[2]], m[w[3]]};
-        break;
-      case static_cast<Word>(Code::div):
-        if (m[w[3]] == 0) return {code, m[w[2]], m[w[3]]};
-        m[w[1]] = m[w[2]] / m[w[3]];
-        break;
-      case static_cast<Word>(Code::detach):
-        m[w[1]] = m[w[2]];
-        break;
-#define TAPEGRAD_UNARY(id, ...)                                   \
-  case static_cast<Word>(Code::id): {                             \
-    const double x = m[w[2]];                                     \
-    const double z = m[w[1]] = Rule<Op::id>::value(x);            \
-    if (check<Op::id>(x, z) != Status::ok) return {code, x, 0.0}; \
-    break;                                                        \
-  }
-#include "core/ops.def"
-      case static_cast<Word>(Code::add):
-        m[w[1]] = m[w[2]] + m[w[3]];
-        break;
-      case static_cast<Word>(Code::mul):
-        m[w[1]] = m[w[2]] * m[w[3]];
-        break;
-      case static_cast<Word>(Code::maximum):
-        m[w[1]] = fn::maximum(m[w[2]], m[w[3]]);
-        break;
-      case static_cast<Word>(Code::minimum):
-        m[w[1]] = fn::minimum(m[w[2]], m[w[3]]);
-        break;
-      case static_cast<Word>(Code::less):
-        m[w[1]] = fn::less(m[w[2]], m[w[3]]);
-        break;
-      case static_cast<Word>(Code::less_equal):
-        m[w[1]] = fn::less_equal(m[w[2]], m[w[3]]);
-        break;
-      case static_cast<Word>(Code::equal):
-        m[w[1]] = fn::equal(m[w[2]], m[w[3]]);
-        break;
-      default:
-        return {};
-    }
-    w += 4;
-  }
+  return run_forward<true>(forward_.data(), m);
 }
 
 void ScalarCode::backward(double* m) const {
   constexpr Mode N = Mode::none, A = Mode::add, S = Mode::store;
   for (const Word* w = backward_.data();;) {
-    switch (*w) {
+    const Word kind = w[0], n = w[1];
+    w += 2;
+    switch (kind) {
       case kEnd:
         return;
-      case backward_code(kZero, N, N):
-        m[w[1]] = 0.0;
-        w += 7;
-        break;
-      case backward_code(kScale, A, N):
-        m[w[5]] += m[w[3]] * m[w[1]];
-        w += 7;
-        break;
-      case backward_code(kScale, S, N):
-        m[w[5]] = m[w[3]] * m[w[1]];
-        w += 7;
-        break;
-      case backward_code(static_cast<std::uint16_t>(Code::sum), N, N): {
-        const double g = m[w[1]];
-        const Word* end = w + 3 + 2 * w[2];
-        for (w += 3; w < end; w += 2) m[w[0]] = w[1] ? g : m[w[0]] + g;
-        break;
-      }
+        TAPEGRAD_DOTS
 #define TAPEGRAD_MODES(F) F(A, N) F(S, N) F(N, A) F(N, S) F(A, A) F(A, S) F(S, A) F(S, S)
-#define TAPEGRAD_PRODUCTS(mx, my)        \
-  case products_code(mx, my):            \
-    w = products_backward<mx, my>(m, w); \
+#define TAPEGRAD_SELECT(mx, my)             \
+  case backward_kind(Code::select, mx, my): \
+    w = select_backward<mx, my>(m, w, n);   \
     break;
-        TAPEGRAD_MODES(TAPEGRAD_PRODUCTS)
-#undef TAPEGRAD_PRODUCTS
-#define TAPEGRAD_SELECT(mx, my)                                           \
-  case backward_code(static_cast<std::uint16_t>(Code::select), mx, my): { \
-    const double g = m[w[1]];                                             \
-    const bool chosen = m[w[2]] != 0;                                     \
-    put<mx>(m, w[5], chosen ? g : 0.0);                                   \
-    put<my>(m, w[6], chosen ? 0.0 : g);                                   \
-    w += 7;                                                               \
-    break;                                                                \
-  }
         TAPEGRAD_MODES(TAPEGRAD_SELECT)
 #undef TAPEGRAD_SELECT
-#define TAPEGRAD_POWC(mode)                                            \
-  case backward_code(static_cast<std::uint16_t>(Code::powc), mode, N): \
-    put<mode>(m, w[5], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);        \
-    w += 7;                                                            \
+      case backward_kind(Code::powc, A, N):
+        w = powc_backward<A>(m, w, n);
+        break;
+      case backward_kind(Code::powc, S, N):
+        w = powc_backward<S>(m, w, n);
+        break;
+#define TAPEGRAD_UNARY(id, ...)                                                        \
+  case backward_kind(Code::id, A, N):                                                  \
+    w = unary_backward<Op::id, A>(m, w, n);                                            \
+    break;                                                                             \
+  case backward_kind(Code::id, S, N):                                                  \
+    w = unary_backward<Op::id, S>(m, w, n);                                            \
+    break;                                                                             \
+  case backward_kind(Code::id, S, N) + kVectors:                                       \
+    if constexpr (has_vector_backward(Code::id)) w = vector_backward(Op::id, m, w, n); \
     break;
-        TAPEGRAD_POWC(A)
-        TAPEGRAD_POWC(S)
-#undef TAPEGRAD_POWC
-#define TAPEGRAD_UNARY_CASE(id, mode)                                 \
-  case backward_code(static_cast<std::uint16_t>(Code::id), mode, N):  \
-    put<mode>(m, w[5], Rule<Op::id>::dx(m[w[2]], m[w[4]]) * m[w[1]]); \
-    w += 7;                                                           \
-    break;
-#define TAPEGRAD_UNARY(id, ...) TAPEGRAD_UNARY_CASE(id, A) TAPEGRAD_UNARY_CASE(id, S)
-#define TAPEGRAD_BINARY_CASE(id, mx, my)                            \
-  case backward_code(static_cast<std::uint16_t>(Code::id), mx, my): \
-    binary_backward<Op::id, mx, my>(m, w);                          \
-    w += 7;                                                         \
+#define TAPEGRAD_BINARY_CASE(id, mx, my)          \
+  case backward_kind(Code::id, mx, my):           \
+    w = binary_backward<Op::id, mx, my>(m, w, n); \
     break;
 #define TAPEGRAD_BINARY(id, ...) \
   TAPEGRAD_BINARY_CASE(id, A, N) \
@@ -285,7 +392,6 @@ void ScalarCode::backward(double* m) const {
   TAPEGRAD_BINARY_CASE(id, S, A) \
   TAPEGRAD_BINARY_CASE(id, S, S)
 #include "core/ops.def"
-#undef TAPEGRAD_UNARY_CASE
 #undef TAPEGRAD_BINARY_CASE
 #undef TAPEGRAD_MODES
       default:

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/lane_products.hpp"
+#include "core/layer_code.hpp"
 #include "core/lower.hpp"
 
 namespace tapegrad {
@@ -36,7 +37,7 @@ struct LaneRun {
 
 class LaneCode {
  public:
-  explicit LaneCode(const Lowered& lowered);
+  explicit LaneCode(const Lowered& lowered, bool layers = true);
   ~LaneCode();
 
   // Follows IEEE, nothing raises. Throws std::bad_alloc only, before anything is written.
@@ -49,9 +50,15 @@ class LaneCode {
     std::uint16_t code;
     Mode mode_x, mode_y;
     Place z, x, y, g, dx, dy;
-    std::uint32_t first, count;  // terms
+    std::uint32_t first, count;  // terms; or the number of a layer or of a run of activations
   };
   struct Worker;
+  std::unique_ptr<Worker> take_worker(const LaneRun& run, std::size_t stride) const;
+  void give_back(std::unique_ptr<Worker> worker) const;
+  LaneStep convert(const Step& s) const;
+  void add_forward(const Lowered& lowered, const Step& s);
+  void add_backward(const Lowered& lowered, const Step& s);
+  void add_steps(const Lowered& lowered, const LayerSteps& layers);
   void forward(const BlockMemory& m, std::size_t n) const;
   void backward(const BlockMemory& m, std::size_t n) const;
   Place place(std::uint32_t slot) const;
@@ -59,6 +66,12 @@ class LaneCode {
 
   std::vector<LaneStep> forward_, backward_;
   std::vector<ProductTerm> terms_;
+  struct Activations {  // derivatives of one activation in a row
+    Op op;
+    std::vector<std::uint32_t> y, from, to;
+  };
+  std::vector<Activations> activations_;
+  std::unique_ptr<LayerCode> layers_;
   std::vector<double> constants_;
   std::vector<Place> outputs_;
   std::vector<CheckedSlot> guards_;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "python/arrays.hpp"
+#include "python/observe.hpp"
 
 namespace py = pybind11;
 
@@ -76,6 +77,11 @@ binaryfunc find(PyObject* ufunc) {
   for (const Function& f : functions)
     if (f.ufunc == ufunc) return f.own;
   return nullptr;
+}
+
+bool compares(PyObject* ufunc) {
+  const binaryfunc own = find(ufunc);
+  return own == compare<Py_LT> || own == compare<Py_LE> || own == compare<Py_GT> || own == compare<Py_GE>;
 }
 
 // An operand that Python's protocol hands to us: a Value, a plain Python number, or an array lifted to a Value. Null
@@ -160,7 +166,9 @@ PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t na
   try {
     if (nargs == 4 && (!kwnames || !PyTuple_GET_SIZE(kwnames)) &&
         PyUnicode_CompareWithASCIIString(args[1], "__call__") == 0) {
-      const binaryfunc own = find(args[0]);
+      // A recorded function sees single numbers only, and every comparison of its numbers.
+      const bool single = !is_numeric_array(args[2]) && !is_numeric_array(args[3]);
+      const binaryfunc own = !observer() || (single && !compares(args[0])) ? find(args[0]) : nullptr;
       if (own == same<Py_EQ> || own == same<Py_NE>) {
         const auto objects = [](PyObject* o) { return is_ndarray(o) && !is_numeric_array(o); };
         if (!objects(args[2]) && !objects(args[3])) return own(args[2], args[3]);

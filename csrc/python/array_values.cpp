@@ -9,6 +9,7 @@
 
 #include "core/ops.hpp"
 #include "python/arrays.hpp"
+#include "python/observe.hpp"
 
 namespace tapegrad::python {
 
@@ -153,6 +154,7 @@ PyObject* with_array(PyObject* l, PyObject* r, binaryfunc operation) {
   PyObject* other = is_value(l) ? r : l;
   const bool listed = (PyList_Check(other) || PyTuple_Check(other)) && holds_array(value);
   if (!is_value(value) || !(is_numeric_array(other) || listed)) Py_RETURN_NOTIMPLEMENTED;
+  if (observer() && !listed) Py_RETURN_NOTIMPLEMENTED;  // NumPy then goes on element by element
   const Flags flags = node_of(value)->flags;
   const Held leaf = read_operand(other, "an operand", flags);
   if (!leaf) return nullptr;

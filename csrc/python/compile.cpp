@@ -63,7 +63,9 @@ std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, con
   }
   const RecordLabels labels{label_index(kDetach), label_index(kSelect), label_index(kLinear)};
   Recorded recorded = record(arena(), nodes_of(outputs), nodes_of(inputs), noted, since, labels);
-  return make_program(std::move(recorded.program), std::move(recorded.params), exact, off, check);
+  auto program = make_program(std::move(recorded.program), std::move(recorded.params), exact, off, check);
+  program->whole_outputs = std::move(recorded.whole_outputs);
+  return program;
 }
 
 // Memory for results. Fresh pages from the system would cost as much as filling them, so that of arrays that died is
@@ -339,6 +341,8 @@ void register_programs(py::module_& m) {
       .def_property_readonly("inputs", [](const RunnableProgram& p) { return p.program().inputs; })
       .def_property_readonly("outputs", [](const RunnableProgram& p) { return p.program().outputs.size(); })
       .def_property_readonly("nodes", [](const RunnableProgram& p) { return p.program().code.size(); })
+      .def_readonly("whole_outputs", &RunnableProgram::whole_outputs,
+                    "Which outputs Python shows as ints, whatever the inputs are; empty for a program that was read.")
       .def_property_readonly("params", &params_of, "The Values read at each run.")
       .def_property_readonly("guards", &guards_of, "(kind, expected, source line) of each guard.")
       .def_property_readonly("steps", &steps_of, "Steps and slots of memory after lowering.")
@@ -349,7 +353,14 @@ void register_programs(py::module_& m) {
             for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
             return out;
           },
-          "How many instructions each pass removed or replaced.");
+          "How many instructions each pass removed or replaced.")
+      .def_property_readonly(
+          "layers",
+          [](const RunnableProgram& p) {
+            const LayerCounts& c = p.draft().layers;
+            return py::make_tuple(c.dots, c.layers);
+          },
+          "Sums of products, and over how many different vectors of inputs they are.");
   m.def("record_program", &record_program, py::arg("outputs"), py::arg("inputs"), py::arg("looks"), py::arg("since"),
         py::arg("exact"), py::arg("off"), py::arg("check"), "Copies out what was recorded since begin_recording().");
   m.def(
@@ -397,7 +408,8 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products"})
+  for (const char* name :
+       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }

@@ -13,7 +13,7 @@ namespace tapegrad::python {
 
 namespace {
 
-enum Kind { kCell, kNames, kItems, kList, kArray, kType, kCall };
+enum Kind { kCell, kNames, kItems, kList, kArray, kType, kBare, kCall };
 
 PyObject* missing;  // stands for a name that is not there
 
@@ -47,6 +47,15 @@ bool same_names(PyObject* dict, PyObject* names, PyObject* values) {
   return true;
 }
 
+// Also in the same order.
+bool same_pairs(PyObject* dict, PyObject* names, PyObject* values) {
+  if (PyDict_GET_SIZE(dict) != PyTuple_GET_SIZE(names)) return false;
+  PyObject *name, *value;
+  for (Py_ssize_t at = 0, i = 0; PyDict_Next(dict, &at, &name, &value); ++i)
+    if (!same(name, PyTuple_GET_ITEM(names, i)) || !same(value, PyTuple_GET_ITEM(values, i))) return false;
+  return true;
+}
+
 bool same_items(PyObject* const* now, PyObject* then, Py_ssize_t count) {
   if (count != PyTuple_GET_SIZE(then)) return false;
   for (Py_ssize_t i = 0; i < count; ++i)
@@ -54,14 +63,15 @@ bool same_items(PyObject* const* now, PyObject* then, Py_ssize_t count) {
   return true;
 }
 
-bool same_bytes(PyObject* array, PyObject* copy) {
+bool same_bytes(PyObject* array, PyObject* copy, PyObject* shape) {
   Py_buffer now;
   if (PyObject_GetBuffer(array, &now, PyBUF_CONTIG_RO) < 0) {
     PyErr_Clear();
     return false;
   }
-  const bool equal = now.len == PyBytes_GET_SIZE(copy) &&
-                     std::memcmp(now.buf, PyBytes_AS_STRING(copy), static_cast<std::size_t>(now.len)) == 0;
+  bool equal = now.len == PyBytes_GET_SIZE(copy) && now.ndim == PyTuple_GET_SIZE(shape) &&
+               std::memcmp(now.buf, PyBytes_AS_STRING(copy), static_cast<std::size_t>(now.len)) == 0;
+  for (int k = 0; equal && k < now.ndim; ++k) equal = now.shape[k] == PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, k));
   PyBuffer_Release(&now);
   return equal;
 }
@@ -87,11 +97,18 @@ bool same_dict(PyObject* check, bool whole) {
   }
   const std::uint64_t version = version_of(dict);
   if (version && version == PyLong_AsUnsignedLongLong(PyList_GET_ITEM(check, 4))) return true;
-  if (whole && PyDict_GET_SIZE(dict) != PyTuple_GET_SIZE(names)) return false;
-  if (!same_names(dict, names, PyList_GET_ITEM(check, 3))) return false;
+  PyObject* values = PyList_GET_ITEM(check, 3);
+  if (!(whole ? same_pairs(dict, names, values) : same_names(dict, names, values))) return false;
   PyObject* number = PyLong_FromUnsignedLongLong(version);
   if (!number) return false;
   PyList_SetItem(check, 4, number);
+  return true;
+}
+
+// Values that had no attributes have none still.
+bool still_bare(PyObject* values) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values); ++i)
+    if (as_value(PyTuple_GET_ITEM(values, i))->dict) return false;
   return true;
 }
 
@@ -108,9 +125,11 @@ bool holds(PyObject* check) {
     case kList:
       return same_items(((PyListObject*)holder)->ob_item, item(2), PyList_GET_SIZE(holder));
     case kArray:
-      return same_bytes(holder, item(2));
+      return same_bytes(holder, item(2), item(3));
     case kType:
       return same_type(check);
+    case kBare:
+      return still_bare(holder);
     default: {
       PyObject* equal = PyObject_CallFunctionObjArgs(holder, check, nullptr);
       const bool yes = equal == Py_True;
@@ -141,6 +160,14 @@ void register_environment(py::module_& m) {
         return changed;
       },
       py::arg("checks"), "0 if every check of a snapshot still holds, else 1 + the index of one that does not.");
+  m.def(
+      "attributes_of",
+      [](py::handle v) {
+        if (!is_value(v.ptr())) throw py::type_error("expected a Value");
+        PyObject* dict = as_value(v.ptr())->dict;
+        return py::reinterpret_borrow<py::object>(dict ? dict : Py_None);
+      },
+      py::arg("value"), "The dict of a Value's attributes; None if it has none.");
   m.def(
       "dict_version", [](const py::dict& dict) { return version_of(dict.ptr()); }, py::arg("dict"),
       "A number that changes with each assignment to the dict; 0 where Python keeps none.");

@@ -37,7 +37,7 @@ FunctionObject* as_function(PyObject* o) {
   return reinterpret_cast<FunctionObject*>(o);
 }
 
-PyObject *names[kWays], *str_bind;
+PyObject *names[kWays], *str_bind, *str_doc, *str_module;
 
 constexpr Py_ssize_t kMaxFast = 16;
 
@@ -164,10 +164,28 @@ PyObject* function_calls(PyObject* self, PyObject* program) {
 }
 
 PyObject* function_getattro(PyObject* self, PyObject* name) {
+  if (name == str_module)  // the function's, not the type's
+    return PyObject_GetAttr(as_function(self)->owner, name);
   PyObject* own = PyObject_GenericGetAttr(self, name);
   if (own || !PyErr_ExceptionMatches(PyExc_AttributeError)) return own;
   PyErr_Clear();
   return PyObject_GetAttr(as_function(self)->owner, name);
+}
+
+PyObject* function_program(PyObject* self, void*) {
+  return PyObject_GetAttrString(as_function(self)->owner, "program");
+}
+
+PyObject* function_doc(PyObject* self, void*) {
+  return PyObject_GetAttr(as_function(self)->owner, str_doc);
+}
+
+PyObject* function_cache_info(PyObject* self, PyObject*) {
+  return PyObject_CallMethod(as_function(self)->owner, "cache_info", nullptr);
+}
+
+PyObject* function_cache_clear(PyObject* self, PyObject*) {
+  return PyObject_CallMethod(as_function(self)->owner, "cache_clear", nullptr);
 }
 
 PyObject* function_get(PyObject* self, PyObject* instance, PyObject*) {
@@ -229,16 +247,31 @@ PyMethodDef function_methods[] = {
     {"value_and_grad", as_method(function_value_and_grad), METH_FASTCALL | METH_KEYWORDS,
      "value_and_grad($self, /, *args, argnums=None, **kwargs)\n--\n\n"
      "The function's value and its gradient by the numeric arguments, each shaped like the argument.\n\n"
-     "With one numeric argument the gradient itself, with several a tuple with one entry each (None for static ones).\n"
-     "argnums: a position, or a tuple of positions, to differentiate by these only. The function must return one "
-     "Value."},
+     "With one numeric argument the gradient itself, otherwise a tuple with an entry for each positional argument, "
+     "None\n"
+     "for static ones. Keyword arguments are not differentiated by.\n"
+     "argnums: a position, or a tuple of positions, to differentiate by these only. The function must return one\n"
+     "Value. TypeError for arguments that are Values and for results that are not one Value."},
     {"backward", as_method(function_backward), METH_FASTCALL | METH_KEYWORDS,
      "backward($self, /, *args, **kwargs)\n--\n\n"
-     "As fn(*args).backward(): adds into the grad of every Value that the function closes over; returns the value."},
+     "As fn(*args).backward(): adds into the grad of every Value that the function closes over; returns the value.\n"
+     "The function must return one Value."},
+    {"cache_info", function_cache_info, METH_NOARGS,
+     "cache_info($self, /)\n--\n\n"
+     "What was recorded and why: one (arguments, reason, nodes, guards, calls) for each recording."},
+    {"cache_clear", function_cache_clear, METH_NOARGS, "cache_clear($self, /)\n--\n\nForgets all recordings."},
     {"_arm", function_arm, METH_VARARGS, "Names the program for the next calls with plain floats."},
     {"_calls", function_calls, METH_O, "Calls that the program was ready for."},
     {"__reduce__", function_reduce, METH_NOARGS, "A compiled function pickles as the function and its options."},
     {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef function_getset[] = {
+    {"program", function_program, nullptr,
+     "What was last used, as a tapegrad.Program: print it, draw it, save it. RuntimeError before the first call.",
+     nullptr},
+    {"__doc__", function_doc, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
 PyMemberDef function_members[] = {
@@ -264,7 +297,7 @@ PyType_Slot function_slots[] = {
     {Py_tp_repr, slot(function_repr)},
     {Py_tp_methods, function_methods},
     {Py_tp_members, function_members},
-    {Py_tp_doc, const_cast<char*>("A compiled function: see tapegrad.compile.")},
+    {Py_tp_getset, function_getset},
     {0, nullptr},
 };
 
@@ -278,8 +311,10 @@ bool register_function(py::module_& m) {
   names[kGradientWay] = PyUnicode_InternFromString("value_and_grad");
   names[kBackwardWay] = PyUnicode_InternFromString("backward");
   str_bind = PyUnicode_InternFromString("bind");
+  str_doc = PyUnicode_InternFromString("__doc__");
+  str_module = PyUnicode_InternFromString("__module__");
   PyObject* type = PyType_FromSpec(&function_spec);
-  if (!type || !names[0] || !names[1] || !names[2] || !str_bind) return false;
+  if (!type || !names[0] || !names[1] || !names[2] || !str_bind || !str_doc || !str_module) return false;
   m.attr("CompiledFunction") = py::reinterpret_steal<py::object>(type);
   return true;
 }

@@ -43,12 +43,24 @@ PyMethodDef fast_functions[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
+// Nodes, handles and types are those of one interpreter. True, with ImportError set, in any other. Asked before
+// pybind11 has a say, which on CPython 3.11 would wait there for ever; and again when the module is filled, since newer
+// versions ask for the definition in the main interpreter.
+bool refuse_subinterpreter() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
+  PyErr_SetString(PyExc_ImportError,
+                  "tapegrad cannot be imported in a subinterpreter: its graphs belong to the main interpreter; use "
+                  "threads or processes instead");
+  return true;
+}
+
 }  // namespace
 
 Engine::Engine() : arena({retain, release}) {}
 Engine engine;
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(tapegrad_core, m) {
+  if (refuse_subinterpreter()) throw py::error_already_set();
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
   if (!init_attributes()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
@@ -112,3 +124,8 @@ PYBIND11_MODULE(_core, m) {
 }
 
 }  // namespace tapegrad::python
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  return tapegrad::python::refuse_subinterpreter() ? nullptr : tapegrad::python::PyInit_tapegrad_core();
+}

@@ -121,6 +121,8 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
+  how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
+  how.exact = exact_;
   Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft_, how))).first->second;
   if (wanted.empty()) last = &made;
   return made;
@@ -218,10 +220,11 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       Lowering own = how;
                       own.input_gradients.clear();
                       own.forward_only = !how.param_gradients;
+                      own.schedule = !is_off(off, "scheduling");
                       return own;
                     }())),
       uniform_code(uniform),
-      lanes(lower(lanes_draft, how)),
+      lanes(lower(lanes_draft, how), !is_off(off, "layers")),
       steps(split.lanes.code.size()) {}
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,

@@ -76,6 +76,7 @@ class RunnableProgram {
   const Draft& draft() const { return draft_; }
   const std::vector<PassCount>& counts() const { return counts_; }
   const std::vector<Node*>& params() const { return params_; }
+  std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
   const std::vector<std::string>& off() const { return off_; }

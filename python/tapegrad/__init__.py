@@ -8,10 +8,12 @@ is the published package's dialect, `tapegrad.reference` the same in plain Pytho
 from tapegrad._core import Value, live_nodes
 from tapegrad.compiled import Program, clip, compile, grad, maximum, minimum, value_and_grad, vmap, where
 from tapegrad.drawing import draw_dot, trace
+from tapegrad.gradcheck import GradcheckError, gradcheck
 from tapegrad.nn import MLP, Layer, Neuron
 
 __all__ = [
     "MLP",
+    "GradcheckError",
     "Layer",
     "Neuron",
     "Program",
@@ -20,6 +22,7 @@ __all__ = [
     "compile",
     "draw_dot",
     "grad",
+    "gradcheck",
     "live_nodes",
     "maximum",
     "minimum",

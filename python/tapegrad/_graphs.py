@@ -106,12 +106,9 @@ def reduce_value(value: Value, protocol: int = 4) -> tuple[Any, ...] | str:
         return _new, (cls,), value.__getstate__() if own else _attributes(value, fields=True)
     if not value._children and not value._op:
         return _new, (cls,), (None, value.data, value.grad, _attributes(value))
-    found = _core.find_exported(value)
-    if found is None:
-        graph = Graph.of(value)
-        found = _core.find_exported(value)
-        assert found is not None
-        assert found[0] is graph
+    # Another thread may list the same nodes between our look and our listing, or drop its list right afterwards.
+    while (found := _core.find_exported(value)) is None:
+        graph = Graph.of(value)  # noqa: F841 - has to live until it was found
     return _new, (cls,), (*found, None, _attributes(value))
 
 

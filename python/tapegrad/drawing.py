@@ -1,7 +1,8 @@
 """Graphs as pictures: `trace` and `draw_dot` as in the lectures, at any depth, with or without Graphviz's `dot`.
 
-Whatever has ``data``, ``grad``, ``_op`` and ``_prev`` can be drawn. A class may choose what its nodes show by an
-attribute ``_record_fields``, a tuple of attribute names; otherwise it is the label if there is one, data and grad.
+Whatever has ``data``, ``grad``, ``_op`` and ``_prev`` can be drawn, and the program of a compiled function. A class may
+choose what its nodes show by an attribute ``_record_fields``, a tuple of attribute names; otherwise it is the label if
+there is one, data and grad.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import graphviz  # type: ignore[import-untyped]
 
+from tapegrad.compiled.program import Program
 from tapegrad.svg import Box, Picture
 
 MAX_NODES = 2000
@@ -210,6 +212,8 @@ def _collect(root: Any, limit: int | None) -> tuple[dict[int, tuple[Any, list[An
 
     The dict holds the nodes, so no id can be used twice while it lives.
     """
+    if isinstance(root, Program):
+        root = root.graph()
     if not _is_value(root):
         raise TypeError(f"only the graph of a Value can be drawn, not {type(root).__name__}: {reprlib.repr(root)}")
     found: dict[int, tuple[Any, list[Any]]] = {}

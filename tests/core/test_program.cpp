@@ -192,11 +192,12 @@ void test_random_programs() {
         }
       }
     }
-    for (int bits = 0; bits < 8; ++bits) {
+    for (int bits = 0; bits < 16; ++bits) {
       Lowering how;
       how.first_writer_stores = bits & 1;
       how.share_slots = bits & 2;
       how.fuse_products = bits & 4;
+      how.schedule = bits & 8;
       CHECK(same(run(simplify(p, true, {}, nullptr), how, kInputs, kParams), plain));
       CHECK(same(run(Draft(p), how, kInputs, kParams), plain));
     }

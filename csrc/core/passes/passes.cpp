@@ -6,12 +6,13 @@
 
 namespace tapegrad {
 
-const Pass kPasses[5] = {
+const Pass kPasses[6] = {
     {"cheap powers", replace_powers},
     {"constant folding", fold_constants},
     {"common subexpressions", merge_common_subexpressions},
     {"sum chains", merge_sum_chains},
     {"dead code", remove_dead_code},
+    {"layers", group_layers},
 };
 
 Draft::Draft(Program p) : program(std::move(p)), same(program.code.size()) {

@@ -14,11 +14,17 @@
 
 namespace tapegrad {
 
+// What was found of sums of products: how many, and over how many different vectors of inputs.
+struct LayerCounts {
+  std::size_t dots = 0, layers = 0;
+};
+
 // A program while it is being simplified. `same[i]` is the first value known to equal value i bit for bit (i itself if
 // there is none): it need not be computed again, but keeps gradients of its own.
 struct Draft {
   Program program;
   std::vector<std::uint32_t> same;
+  LayerCounts layers;
 
   explicit Draft(Program p);
 };
@@ -29,6 +35,7 @@ std::size_t fold_constants(Draft& draft, bool exact);
 std::size_t merge_common_subexpressions(Draft& draft, bool exact);
 std::size_t merge_sum_chains(Draft& draft, bool exact);
 std::size_t remove_dead_code(Draft& draft, bool exact);
+std::size_t group_layers(Draft& draft, bool exact);  // last: counts the sums of products, and moves them when not exact
 
 // A program in two: what is the same for all lanes is computed once a call, the rest in each lane.
 struct Split {
@@ -46,7 +53,7 @@ struct Pass {
   const char* name;
   std::size_t (*run)(Draft& draft, bool exact);
 };
-extern const Pass kPasses[5];  // in the order they run
+extern const Pass kPasses[6];  // in the order they run
 
 struct PassCount {
   std::string name;

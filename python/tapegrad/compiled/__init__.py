@@ -3,8 +3,9 @@ many at once."""
 
 from tapegrad import _core
 from tapegrad.compiled.batching import Mapped, vmap
-from tapegrad.compiled.function import RecordingInfo, RecordingLimit, compile
+from tapegrad.compiled.function import compile
 from tapegrad.compiled.program import Program
+from tapegrad.compiled.recordings import RecordingInfo, RecordingLimit
 from tapegrad.compiled.select import clip, maximum, minimum, where
 from tapegrad.compiled.transforms import grad, value_and_grad
 

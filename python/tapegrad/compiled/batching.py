@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, overload
 
 from tapegrad import _core
-from tapegrad.compiled import environment
-from tapegrad.compiled.function import Owner, Recording, _require_single, compile
+from tapegrad.compiled.function import Owner, compile
+from tapegrad.compiled.lanes import Batch, check_axes
+from tapegrad.compiled.recordings import Recording, name_of, require_single
 from tapegrad.compiled.results import restore_lanes
-from tapegrad.compiled.trees import Structure, gradient_like_lanes
+from tapegrad.compiled.transforms import Gradient
+from tapegrad.compiled.trees import gradient_like_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_NUMBERS = (int, float, np.integer, np.floating)
 
 
 class Mapped:
@@ -28,11 +27,12 @@ class Mapped:
         self._function = function
         self._in_axes = in_axes
         self._threads = threads
+        functools.update_wrapper(self, function.__wrapped__)
         self.__wrapped__ = function.__wrapped__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, with an array of lanes in place of each number."""
-        batch = _Batch(args, kwargs, self._in_axes)
+        batch = Batch(args, kwargs, self._in_axes)
         recording, out = self._run(batch, lambda program: program.run_lanes(batch.leaves, batch.lanes, self._threads))
         return restore_lanes(recording.result, iter(out), batch.lanes)
 
@@ -41,7 +41,7 @@ class Mapped:
     ) -> tuple[Any, Any]:
         """The value in each lane and its gradients, an array of lanes in place of each number; see the function's
         own."""
-        batch = _Batch(args, kwargs, self._in_axes)
+        batch = Batch(args, kwargs, self._in_axes)
         wanted, chosen = batch.wanted(argnums)
         _, (values, flat) = self._run(
             batch,
@@ -57,7 +57,7 @@ class Mapped:
         returns that."""
         if reduce not in ("mean", "sum"):
             raise ValueError(f"reduce must be 'mean' or 'sum', not {reduce!r}")
-        batch = _Batch(args, kwargs, self._in_axes)
+        batch = Batch(args, kwargs, self._in_axes)
         if not batch.lanes and reduce == "mean":
             raise ValueError("the mean over no lanes is not defined; give at least one")
         seed = 1.0 / batch.lanes if reduce == "mean" else 1.0
@@ -69,163 +69,127 @@ class Mapped:
         value: float = total
         return value
 
-    def _run(self, batch: _Batch, run: Callable[[_core.Program], Any], single: bool = False) -> tuple[Recording, Any]:
+    def _run(self, batch: Batch, run: Callable[[_core.Program], Any], single: bool = False) -> tuple[Recording, Any]:
         if _core.is_recording():
             raise TypeError(
                 "a function mapped over lanes cannot be called inside a compiled function; write the loop out"
             )
-        owner = self._owner
-        if owner.options["check"]:
-            raise ValueError("check=True is for single calls; under vmap results follow IEEE 754")
-        known = owner._recordings.setdefault(batch.structure, [])
-        reason, sample = "first call", 0
-        for attempt in range(2):
-            for recording in list(known):
-                changed = _core.unchanged(recording.checks)
-                if changed:
-                    reason = environment.describe(recording.checks[changed - 1])
-                    continue
-                if single:
-                    _require_single(recording.result, self.__wrapped__)
-                out = run(recording.program)
-                if type(out) is not tuple or type(out[0]) is not int:
-                    recording.calls += 1
-                    return recording, out
-                guard, failures, sample = out
-                line = recording.program.guards[guard][2]
-                if failures < batch.lanes:  # all guards before hold: here the lanes part
-                    self._refuse(line, failures, batch.lanes, sample)
-                reason = f"another course at {line}"
-            if attempt == 0:
-                owner._keep(known, owner._record(batch.structure, batch.sample(sample), reason))
-        self._refuse(line, failures, batch.lanes, sample)
-        raise AssertionError
+        recordings = self._owner.recordings
+        reasons: list[str] = []
+        sample = 0
+        for recording in recordings.standing(batch.structure, reasons):
+            done, out = self._try(recording, batch, run, single)
+            if done:
+                recordings.used(batch.structure, recording)
+                return recording, out
+            line, sample = out
+            reasons.append(f"another course at {line}")
+        recording = self._record(batch, sample, reasons[-1])
+        recordings.keep(batch.structure, recording)
+        done, out = self._try(recording, batch, run, single)
+        if not done:  # the lane that was recorded passes, another one does not
+            self._refuse(out[0], batch.lanes - 1, batch.lanes, out[1])
+        recordings.used(batch.structure, recording)
+        return recording, out
+
+    def _try(
+        self, recording: Recording, batch: Batch, run: Callable[[_core.Program], Any], single: bool
+    ) -> tuple[bool, Any]:
+        """Whether the recording stands for the lanes, and what it gave: results, or the line of the guard in which all
+        lanes differ from it and the first of them. ValueError where lanes differ from each other."""
+        if single:
+            require_single(recording.result, self.__wrapped__)
+        if self._owner.options["check"]:
+            batch.check(recording.program)
+        out = run(recording.program)
+        if type(out) is not tuple or type(out[0]) is not int:
+            return True, out
+        guard, failures, first = out
+        line = recording.program.guards[guard][2]
+        if failures < batch.lanes:  # all guards before hold in all lanes: here the lanes part
+            self._refuse(line, failures, batch.lanes, first)
+        return False, (line, first)
+
+    def _record(self, batch: Batch, lane: int, reason: str) -> Recording:
+        """A recording made with the numbers of one lane. The function is not called for the others, so it must not
+        depend on having been called."""
+        recordings = self._owner.recordings
+        for _ in range(2):  # the first call may prepare something for those after it
+            recording = recordings.record(batch.structure, batch.sample(lane), reason)
+            change = recording.change()
+            if not change:
+                return recording
+        raise ValueError(
+            f"{name_of(self.__wrapped__)} cannot be mapped over lanes: it would be another function in each of them, "
+            f"because {change} when it is called. Do that outside and pass the result as an argument"
+        )
 
     def _refuse(self, line: str, failures: int, lanes: int, first: int) -> None:
         raise ValueError(
-            f"the lanes of {self.__wrapped__.__qualname__} take different courses at {line}: {failures} of {lanes} "
+            f"the lanes of {name_of(self.__wrapped__)} take different courses at {line}: {failures} of {lanes} "
             f"lanes (the first is lane {first}) differ from the recording. Python can take one course only: "
             "use tapegrad.where(condition, a, b), maximum or clip"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mapped, (self._function, self._in_axes, self._threads)
 
     def __repr__(self) -> str:
         return f"<{self._owner!r} over lanes>"
 
 
-class _Batch:
-    """The arguments of one call over lanes: arrays with the lane axis first, and the structure of one lane."""
+class MappedGradient:
+    """What `vmap` makes of `grad(f)` and `value_and_grad(f)`."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], in_axes: Any) -> None:
-        self.leaves: list[tuple[Any, bool, int]] = []
-        self.lanes = -1
-        if isinstance(in_axes, (tuple, list)):
-            axes = tuple(in_axes)
-            if len(axes) != len(args):
-                raise ValueError(f"in_axes names {len(axes)} arguments, but {len(args)} were given")
-        else:
-            axes = (in_axes,) * len(args)
-        parts = [self._take(arg, axis) for arg, axis in zip(args, axes, strict=True)]
-        default = None if isinstance(in_axes, (tuple, list)) else in_axes
-        named = [self._take(kwargs[name], default) for name in sorted(kwargs)]
-        if self.lanes < 0:
-            raise ValueError("no argument has a lane axis: in_axes is None for all of them")
-        self.structure: Structure = (
-            "tuple",
-            tuple,
-            ("tuple", tuple, *parts),
-            ("dict", dict, tuple(sorted(kwargs)), *named),
-        )
+    def __init__(self, gradient: Gradient, in_axes: Any, threads: int) -> None:
+        functools.update_wrapper(self, gradient.compiled.__wrapped__)
+        self.__wrapped__ = gradient
+        self._gradient = gradient
+        self._mapped = Mapped(gradient.compiled, in_axes, threads)
 
-    def _take(self, x: Any, axis: Any) -> Structure:
-        if axis is not None and isinstance(x, (list, tuple)) and _is_nest_of_numbers(x):
-            x = np.asarray(x)
-        if isinstance(x, np.ndarray):
-            return self._array(x, axis)
-        if isinstance(x, (list, tuple)):
-            return ("list" if isinstance(x, list) else "tuple", type(x), *[self._take(item, axis) for item in x])
-        if isinstance(x, dict):
-            return ("dict", type(x), tuple(x), *[self._take(item, axis) for item in x.values()])
-        if isinstance(x, _NUMBERS) and not isinstance(x, bool):
-            whole = isinstance(x, (int, np.integer))
-            self.leaves.append((np.array([x], dtype=np.float64), False, 1))  # a number is the same in all lanes
-            return ("int",) if whole else ("float",)
-        hash(x)
-        return ("static", type(x), x)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The gradient in each lane; with the values first from `value_and_grad`."""
+        both = self._mapped.value_and_grad(*args, argnums=self._gradient.argnums, **kwargs)
+        return both if self._gradient.with_value else both[1]
 
-    def _array(self, x: Any, axis: Any) -> Structure:
-        kind = x.dtype.kind
-        if kind not in "fiu":
-            raise TypeError(f"an array argument must hold real numbers, not {x.dtype}; shape {x.shape}")
-        if axis is None:
-            self.leaves.append((np.ascontiguousarray(x, dtype=np.float64), False, x.size))
-            return ("array", x.shape, kind == "f")
-        if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
-            raise ValueError(f"an array of shape {x.shape} has no lane axis {axis!r}")
-        if axis:
-            x = np.moveaxis(x, axis, 0)
-        lanes, shape = x.shape[0], x.shape[1:]
-        if self.lanes >= 0 and lanes != self.lanes:
-            raise ValueError(f"arrays differ in their number of lanes: {self.lanes} and {lanes} (shape {x.shape})")
-        self.lanes = lanes
-        count = 1
-        for extent in shape:
-            count *= extent
-        self.leaves.append((np.ascontiguousarray(x, dtype=np.float64), True, count))
-        if shape:
-            return ("array", shape, kind == "f")
-        return ("float",) if kind == "f" else ("int",)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedGradient, (self._gradient, self._mapped._in_axes, self._mapped._threads)
 
-    def sample(self, lane: int) -> list[Any]:
-        """The numbers of one lane, for recording: ints where the structure says so."""
-        numbers: list[Any] = []
-        for array, batched, count in self.leaves:
-            row = array[lane] if batched and self.lanes else (np.zeros(count) if batched else array)
-            numbers.extend(np.ravel(row).tolist())
-        kinds = list(_kinds(self.structure))
-        return [int(x) if whole else x for x, whole in zip(numbers, kinds, strict=True)]
-
-    def wanted(self, argnums: int | tuple[int, ...] | None) -> tuple[list[bool], int | tuple[int, ...]]:
-        from tapegrad.compiled.function import _wanted
-        from tapegrad.compiled.trees import number_count
-
-        count = number_count(self.structure)
-        wanted, chosen = _wanted(self.structure[2][2:], argnums, count)
-        return wanted or [True] * count, chosen
+    def __repr__(self) -> str:
+        return f"<{self._gradient!r} over lanes>"
 
 
-def _is_nest_of_numbers(x: Any) -> bool:
-    if isinstance(x, (list, tuple)):
-        return bool(x) and all(map(_is_nest_of_numbers, x))
-    return isinstance(x, _NUMBERS) and not isinstance(x, bool)
-
-
-def _kinds(structure: Structure) -> Any:
-    """For each number of the structure whether it is an int."""
-    kind = structure[0]
-    if kind in ("float", "int"):
-        yield kind == "int"
-    elif kind == "array":
-        for _ in range(int(np.prod(structure[1], dtype=np.int64))):
-            yield not structure[2]
-    elif kind != "static":
-        for part in structure[3 if kind == "dict" else 2 :]:
-            yield from _kinds(part)
-
-
-def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped:
+@overload
+def vmap(  # type: ignore[overload-overlap]
+    f: Gradient, in_axes: Any = 0, *, threads: int = 1
+) -> MappedGradient: ...
+@overload
+def vmap(f: Callable[..., Any], in_axes: Any = 0, *, threads: int = 1) -> Mapped: ...
+def vmap(f: Any, in_axes: Any = 0, *, threads: int = 1) -> Mapped | MappedGradient:
     """The function over many lanes at once: array arguments get a lane axis, results too.
 
     Args:
-        f: a compiled function, or a function that `compile` takes.
-        in_axes: which axis of the arrays holds the lanes, as in JAX: one number for all arguments, or a tuple with a
-        number or None
-            (the same in all lanes) for each positional argument. Lists of numbers count as arrays.
+        f: a compiled function, or a function that `compile` takes; or what `grad` or `value_and_grad` returned.
+        in_axes: which axis of the arrays holds the lanes, as in JAX: one number for all arguments, or a tuple with an
+            entry for each positional argument, a number, None (the same in all lanes), or a list, tuple or dict of
+            them like the argument. Lists of numbers count as arrays; numbers are the same in all lanes. Keyword
+            arguments have their lanes first.
         threads: how many threads share the lanes; results do not depend on it. 0 for as many as there are processors.
 
-    A guard that holds in some lanes and not in others is a ValueError that names the line: use `where` there.
+    The result has ``__call__``, ``value_and_grad`` and ``backward(..., reduce="mean")``. A guard that holds in some
+    lanes and not in others is a ValueError that names the line: use `where` there.
+
+    Raises:
+        TypeError: `f` is not callable, or what `vmap` returned.
+        ValueError: `threads` or `in_axes` is not as above.
     """
-    if not isinstance(f, _core.CompiledFunction):
-        f = compile(f)
     if not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads must be a whole number, 0 for all processors, not {threads!r}")
+    check_axes(in_axes)
+    if isinstance(f, (Mapped, MappedGradient)):
+        raise TypeError("vmap of vmap: write one function over the inner lanes, with its loop or sum, and map that")
+    if isinstance(f, Gradient):
+        return MappedGradient(f, in_axes, threads or os.cpu_count() or 1)
+    if not isinstance(f, _core.CompiledFunction):
+        f = compile(f)
     return Mapped(f, in_axes, threads or os.cpu_count() or 1)

@@ -1,59 +1,66 @@
 """What a function reads beside its arguments: a snapshot that tells later whether a recording still stands for the
 function.
 
-Followed are closure cells, defaults, the global names that the code uses, the functions and methods called, and the
-contents of lists,
-dicts, sets, arrays and instances reached that way (of instances and modules only attributes whose name occurs in the
-code). Values are
-compared by identity: their numbers are read at each call. Not seen are state inside C extensions, files, clocks and
-random generators.
+Followed are closure cells, defaults, the global names that the code uses, modules that it imports, the functions and
+methods called, and the contents of containers, arrays and instances reached that way (of instances and modules of the
+program only attributes whose name occurs in the code). Values are compared by identity: their numbers are read at each
+call. What cannot be compared, an iterator or a generator of random numbers that was drawn from, makes a recording that
+stands for one call only. Not seen are clocks, files and state inside C extensions.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
+import operator
+import random
 import sys
+import sysconfig
 import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextvars import ContextVar
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tapegrad import _core
 from tapegrad._core import Value
+from tapegrad.compiled import checks as same
+from tapegrad.compiled.checks import ARRAY, BARE, CALL, CELL, ITEMS, LIST, NAMES, TYPE, Check, Draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CELL, NAMES, ITEMS, LIST, ARRAY, TYPE, CALL = range(7)
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), Value, np.generic, types.CodeType)
-_FOREIGN = sys.stdlib_module_names | {
-    "numpy",
-    "tapegrad",
-    "scipy",
-    "pandas",
-    "matplotlib",
-    "torch",
-    "jax",
-    "jaxlib",
-    "joblib",
-    "dask",
-    "pytest",
-}
-
-Check = list[Any]
+_PACKAGES = {"numpy", "tapegrad", "scipy", "pandas", "matplotlib", "torch", "jax", "jaxlib", "joblib", "dask", "pytest"}
+_ANY_ATTRIBUTE = {"__dict__", "vars", "getattr", "__getattribute__", "setattr"}  # the code may ask for any attribute
+_ANY_GLOBAL = {"globals", "eval", "exec", "__globals__", "modules"}
+_NAMESPACES = {("types", "SimpleNamespace"), ("argparse", "Namespace")}
+_MAY_APPEAR = {"__dict__", "vars", "getattr", "hasattr", "label", "_op", "_prev", "AttributeError"}
 
 
-def snapshot(roots: Iterable[Any]) -> tuple[Check, ...]:
+class Snapshot:
     """The checks that hold as long as everything that the functions and objects in `roots` read is as it is now."""
-    roots = [Value, *roots]  # arguments are shown to the function as Values
-    names: set[str] = set()
-    while True:
-        walk = _Walk(set(names))
-        walk.run(roots)
-        if walk.names == names:
-            return tuple(walk.checks)
-        names = walk.names
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        roots = [Value, *roots]  # arguments are shown to the function as Values
+        names: set[str] = set()
+        while True:
+            walk = _Walk(set(names))
+            walk.run(roots)
+            if walk.names == names:
+                break
+            names = walk.names
+        self._checks = walk.checks
+        self._draws = [Draws(generator) for generator in [None, *walk.generators]]
+
+    def finish(self) -> tuple[Check, ...]:
+        """The checks, now that the function has run: it may have drawn random numbers."""
+        drawn = [draws for draws in self._draws if draws.changed()]
+        return (*self._checks, *([CALL, same.never, draws.what] for draws in drawn))
 
 
 class _Walk:
@@ -62,46 +69,38 @@ class _Walk:
     def __init__(self, names: set[str]) -> None:
         self.names = names
         self.checks: list[Check] = []
+        self.generators: list[Any] = []  # of random numbers
         self._seen: dict[int, Any] = {}
         self._todo: list[Any] = []
+        self._bare: list[Value] = []  # Values without attributes
 
     def run(self, roots: list[Any]) -> None:
         self._todo = list(reversed(roots))
         while self._todo:
             x = self._todo.pop()
-            if isinstance(x, _ATOMS):
-                if not isinstance(x, Value):
-                    continue
-                x = type(x)  # its number is read at each call, but its operators may be replaced
+            if isinstance(x, _ATOMS) and not isinstance(x, Value):
+                continue
             if id(x) in self._seen:
                 continue
             self._seen[id(x)] = x  # also keeps temporary objects alive, so that their id stays theirs
             self._visit(x)
+        if self._bare and self.names & _MAY_APPEAR:
+            self.checks.append([BARE, tuple(self._bare)])
 
     def _visit(self, x: Any) -> None:
-        if isinstance(x, types.FunctionType):
+        if isinstance(x, Value):
+            self._value(x)
+        elif isinstance(x, types.FunctionType):
             self._function(x)
         elif isinstance(x, types.MethodType):
             self._todo += [x.__func__, x.__self__]
+        elif isinstance(x, types.BuiltinMethodType):
+            if not isinstance(x.__self__, types.ModuleType):
+                self._todo.append(x.__self__)
         elif isinstance(x, types.CellType):
             content = _content(x)
             self.checks.append([CELL, x, content])
             self._todo.append(content)
-        elif isinstance(x, list):
-            items = tuple(x)
-            self.checks.append([LIST, x, items])
-            self._todo += reversed(items)
-        elif isinstance(x, tuple):
-            self._todo += reversed(x)
-        elif isinstance(x, dict):
-            self.checks.append([ITEMS, x, tuple(x), tuple(x.values()), _core.dict_version(x), None])
-            self._todo += x.values()
-        elif isinstance(x, (set, frozenset)):
-            items = tuple(x)
-            self.checks.append([CALL, _same_set, x, items])
-            self._todo += items
-        elif isinstance(x, np.ndarray):
-            self._array(x)
         elif isinstance(x, types.ModuleType):
             if not _is_foreign(x.__name__):
                 self._some(x.__dict__, self.names)
@@ -116,68 +115,150 @@ class _Walk:
         elif isinstance(x, _core.CompiledFunction):
             self._todo.append(x.__wrapped__)
         else:
+            self._contents(x)
             self._instance(x)
+
+    def _value(self, x: Value) -> None:
+        self._todo.append(type(x))  # its number is read at each call, but its operators may be replaced
+        own = _core.attributes_of(x)
+        if own is None:
+            self._bare.append(x)
+        else:
+            self._some(own, self.names | own.keys() if self.names & _ANY_ATTRIBUTE else self.names)
+
+    def _contents(self, x: Any) -> None:
+        """Checks on what a container holds, whatever its class."""
+        if isinstance(x, list):
+            items = tuple(x)
+            self.checks.append([LIST, x, items])
+            self._todo += reversed(items)
+        elif isinstance(x, tuple):
+            self._todo += reversed(x)
+        elif isinstance(x, dict):
+            self.checks.append([ITEMS, x, tuple(x), tuple(x.values()), _core.dict_version(x), None])
+            self._todo += x.values()
+            if isinstance(x, OrderedDict):  # its order is its own
+                self.checks.append([CALL, same.iteration, x, tuple(x)])
+        elif isinstance(x, (set, frozenset)):
+            items = tuple(x)
+            self.checks.append([CALL, same.members, x, items])
+            self._todo += items
+        elif isinstance(x, np.ndarray):
+            self._array(x)
 
     def _function(self, f: types.FunctionType) -> None:
         if _is_foreign(f.__globals__.get("__name__") or ""):
             return
         used = _names_in(f.__code__)
         self.names |= used
-        self.checks.append([CALL, _same_function, f, f.__code__, f.__defaults__, f.__kwdefaults__])
+        self.checks.append([CALL, same.function, f, f.__code__, f.__defaults__, f.__kwdefaults__])
         self._todo += [f.__closure__ or (), f.__defaults__ or (), f.__kwdefaults__ or {}]
         self._some(f.__globals__, set(_globals_in(f.__code__)))
+        if used & _ANY_GLOBAL:
+            self._some(f.__globals__, set(f.__globals__), follow=False)
+        self._some(sys.modules, set(_imports_in(f.__code__)))
 
-    def _some(self, holder: dict[str, Any], names: set[str], owner: Any = None) -> None:
+    def _some(self, holder: dict[str, Any], names: set[str], owner: Any = None, follow: bool = True) -> None:
         """Checks some names of a dict, those that are missing included, and follows what they stand for."""
         ordered = tuple(sorted(names))
         values = tuple(holder.get(name, _core.missing) for name in ordered)
         if ordered:
             self.checks.append([NAMES, holder, ordered, values, _core.dict_version(holder), owner])
-        self._todo += [value for value in values if value is not _core.missing]
+        if follow:
+            self._todo += [value for value in values if value is not _core.missing]
 
     def _array(self, x: Any) -> None:
         if x.dtype.kind == "O":
             items = tuple(x.flat)
-            self.checks.append([CALL, _same_objects, x, items])
+            self.checks.append([CALL, same.objects, x, x.shape, items])
             self._todo += items
         elif x.flags.c_contiguous and x.dtype.kind in "biufc":
-            self.checks.append([ARRAY, x, x.tobytes()])
+            self.checks.append([ARRAY, x, x.tobytes(), x.shape])
         else:
-            self.checks.append([CALL, _same_array, x, x.tobytes()])
+            self.checks.append([CALL, same.array, x, x.shape, x.tobytes()])
 
     def _type(self, cls: type) -> None:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
             return
-        self.checks.append([TYPE, cls, _core.type_version(cls), _same_type, _contents(cls), self.names])
+        if type(cls) is not type:
+            self._todo.append(type(cls))
+        every = bool(self.names & _ANY_ATTRIBUTE) and not _is_foreign(_module_of(cls))
+        names = None if every else self.names
+        self.checks.append([TYPE, cls, _core.type_version(cls), same.type_, same.type_contents(cls), names])
         for base in cls.__mro__:
-            items = [item for name, item in vars(base).items() if name in self.names or _is_called_implicitly(name)]
-            if _is_foreign(base.__module__):  # its own methods are not read, but those that a program put there are
+            items = [item for name, item in vars(base).items() if same.matters(name, names)]
+            if _is_foreign(_module_of(base)):  # its own methods are not read, but those that a program put there are
                 items = [item for item in items if isinstance(item, types.FunctionType)]
             self._todo += items
 
     def _instance(self, x: Any) -> None:
         cls = type(x)
-        if cls.__module__ in ("builtins", "_thread") or (
-            _is_foreign(cls.__module__) and not cls.__module__.startswith("tapegrad")
-        ):
-            return
-        self._todo.append(cls)
+        module = _module_of(cls)
+        ours = module.startswith("tapegrad")
+        foreign = module in ("builtins", "_thread") or _is_foreign(module)
         own = getattr(x, "__dict__", None)
+        if foreign and not ours:
+            if isinstance(x, local):  # each thread has a dict of its own
+                own = dict(vars(x))
+                self.checks.append([CALL, same.attributes, x, own])
+                self._todo += own.values()
+            else:
+                self._foreign(x, isinstance(own, dict))
+        else:
+            self._todo.append(cls)
+            self._slots(x, cls)
         if isinstance(own, dict):
             # Of classes whose code is not read, and where the code asks for all, every attribute may matter.
-            everything = cls.__module__.startswith("tapegrad") or "__dict__" in self.names or "vars" in self.names
-            self._some(own, self.names | own.keys() if everything else self.names, x)
+            every = foreign or ours or bool(self.names & _ANY_ATTRIBUTE)
+            if (module, cls.__name__) in _NAMESPACES:
+                every = bool(self.names & _ANY_ATTRIBUTE)
+            self._some(own, self.names | own.keys() if every else self.names, x)
+
+    def _slots(self, x: Any, cls: type) -> None:
         for base in cls.__mro__:
             for name, member in vars(base).items():
                 if isinstance(member, types.MemberDescriptorType):
                     value = getattr(x, name, _core.missing)
-                    self.checks.append([CALL, _same_attribute, x, name, value])
+                    self.checks.append([CALL, same.attribute, x, name, value])
                     if value is not _core.missing:
                         self._todo.append(value)
-        if isinstance(x, (list, tuple, dict, set)):
-            return
-        if hasattr(cls, "__iter__") and hasattr(cls, "__len__") and not isinstance(own, dict):
-            self.checks.append([CALL, _same_iteration, x, tuple(x)])
+
+    def _foreign(self, x: Any, has_attributes: bool) -> None:
+        """Checks on an object of a class whose code is not read, by what can be done with it."""
+        cls = type(x)
+        if isinstance(x, (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)):
+            self.generators.append(x)
+        elif hasattr(cls, "__next__"):
+            self.checks.append([CALL, same.never, f"{cls.__name__} is read, which cannot be read again"])
+        elif isinstance(x, ContextVar):
+            self.checks.append([CALL, same.context, x, x.get(_core.missing)])
+        elif isinstance(x, weakref.ref):
+            self.checks.append([CALL, same.target, x, x()])
+            self._todo.append(x())
+        elif isinstance(x, operator.attrgetter):
+            self.names |= {part for name in x.__reduce__()[1] for part in name.split(".")}
+        elif hasattr(x, "__wrapped__"):
+            self._todo.append(x.__wrapped__)
+        elif isinstance(x, (list, tuple, dict, set, frozenset, np.ndarray)):
+            return  # _contents() saw to it
+        elif same.buffer_of(x) is not None:
+            self.checks.append([CALL, same.buffer, x, same.buffer_of(x)])
+        elif hasattr(cls, "__array__"):
+            array = np.asarray(x)
+            self.checks.append([CALL, same.as_array, x, array.shape, array.tobytes()])
+        elif isinstance(x, Mapping):
+            items = tuple(x.items())
+            self.checks.append([CALL, same.mapping, x, items])
+            self._todo += [value for _, value in items]
+        elif not has_attributes and hasattr(cls, "__iter__") and hasattr(cls, "__len__"):
+            items = tuple(x)
+            self.checks.append([CALL, same.iteration, x, items])
+            self._todo += items
+
+
+def _module_of(cls: type) -> str:
+    module = cls.__module__
+    return module if isinstance(module, str) else ""
 
 
 def _content(cell: types.CellType) -> Any:
@@ -190,10 +271,24 @@ def _content(cell: types.CellType) -> Any:
 @functools.cache
 def _globals_in(code: types.CodeType) -> frozenset[str]:
     """Names that the code and the functions defined in it look up among the globals."""
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return _arguments_of(code, ("LOAD_GLOBAL", "LOAD_NAME"))
+
+
+@functools.cache
+def _imports_in(code: types.CodeType) -> frozenset[str]:
+    """Modules of the program that the code and the functions defined in it import, with their packages."""
+    found = set()
+    for name in _arguments_of(code, ("IMPORT_NAME",)):
+        parts = name.split(".")
+        found |= {".".join(parts[: n + 1]) for n in range(len(parts))}
+    return frozenset(name for name in found if not _is_foreign(name))
+
+
+def _arguments_of(code: types.CodeType, operations: tuple[str, ...]) -> frozenset[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in operations}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _globals_in(constant)
+            names |= _arguments_of(constant, operations)
     return frozenset(names)
 
 
@@ -208,79 +303,17 @@ def _names_in(code: types.CodeType) -> set[str]:
     return names
 
 
-def _is_foreign(module: str) -> bool:
-    top = module.partition(".")[0]
-    return top in _FOREIGN and top != "__main__" and not module.startswith("tapegrad.examples")
+_STANDARD_LIBRARY = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
 
 
-def _is_called_implicitly(name: str) -> bool:
-    return name.startswith("__") and name not in ("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__")
-
-
-def _contents(cls: type) -> dict[type, dict[str, Any]]:
-    return {base: dict(vars(base)) for base in cls.__mro__ if base is not object}
-
-
-def _same_type(check: Check) -> bool:
-    """Whether a class whose version changed still has the same attributes where the code or Python itself looks for
-    them."""
-    _, cls, _, _, then, names = check
-    now = _contents(cls)
-    if now.keys() != then.keys():
+def _is_foreign(name: str) -> bool:
+    """Whether a module belongs to Python or to a package whose code is not read. A program's own file that happens to
+    be called like one does not."""
+    top = name.partition(".")[0]
+    if top in _PACKAGES:
+        return not name.startswith("tapegrad.examples")
+    if top not in sys.stdlib_module_names:
         return False
-    for base, items in now.items():
-        for name in items.keys() | then[base].keys():
-            if name in names or _is_called_implicitly(name):
-                a, b = items.get(name, _core.missing), then[base].get(name, _core.missing)
-                if a is not b and not (type(a) is type(b) and isinstance(a, (int, float, str, tuple)) and a == b):
-                    return False
-    check[2] = _core.type_version(cls)
-    return True
-
-
-def _same_function(check: Check) -> bool:
-    f = check[2]
-    return f.__code__ is check[3] and f.__defaults__ is check[4] and f.__kwdefaults__ is check[5]
-
-
-def _same_objects(check: Check) -> bool:
-    now = tuple(check[2].flat)
-    return len(now) == len(check[3]) and all(map(_same, now, check[3]))
-
-
-def _same_array(check: Check) -> bool:
-    return bool(check[2].tobytes() == check[3])
-
-
-def _same_set(check: Check) -> bool:
-    return len(check[2]) == len(check[3]) and all(item in check[2] for item in check[3])
-
-
-def _same_iteration(check: Check) -> bool:
-    now = tuple(check[2])
-    return len(now) == len(check[3]) and all(map(_same, now, check[3]))
-
-
-def _same_attribute(check: Check) -> bool:
-    return _same(getattr(check[2], check[3], _core.missing), check[4])
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str)) and a == b)
-
-
-def describe(check: Check) -> str:
-    """What a check that does not hold any more is about, in words."""
-    kind, holder = check[0], check[1]
-    if kind == CELL:
-        return "a variable of the enclosing function was assigned"
-    if kind in (NAMES, ITEMS):
-        names = [n for n, v in zip(check[2], check[3], strict=True) if not _same(holder.get(n, _core.missing), v)]
-        return f"{names[0]!r:.60} was assigned" if names else "a dict was added to"
-    if kind == LIST:
-        return f"a list of {len(check[2])} items changed"
-    if kind == ARRAY:
-        return f"the numbers in an array of shape {holder.shape} changed"
-    if kind == TYPE:
-        return f"class {holder.__name__} changed"
-    return f"{type(check[2]).__name__} changed"
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is None or (file.startswith(_STANDARD_LIBRARY) and not file.startswith(_INSTALLED))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import base64
+import math
 import os
-import pickle
 from typing import Any
 
 import numpy as np
 
 from tapegrad import _core
 from tapegrad._core import Value
+from tapegrad.compiled import storage
+from tapegrad.compiled.function import take_arguments
+from tapegrad.compiled.recordings import describe_arguments, require_single
 from tapegrad.compiled.results import restore
-from tapegrad.compiled.trees import Structure, gradient_like, take_apart
-
-_HEADER = "# tapegrad "
+from tapegrad.compiled.trees import HoldsValues, Structure, gradient_like, number_count, wanted_gradients
 
 
 class Program:
@@ -63,29 +63,62 @@ class Program:
         return self._core.passes
 
     @property
+    def found(self) -> list[str]:
+        """What larger structure the passes found, in words: ``["33 dot products in 3 layers"]``.
+
+        A dot product is a sum of products of a parameter (or a constant) and another value, however it was added up.
+        Those over the same values are a layer: a matrix times a vector.
+        """
+        dots, layers = self._core.layers
+        if not dots:
+            return []
+        words = _count(dots, "dot product")
+        return [words if layers == dots else f"{words} in {_count(layers, 'layer')}"]
+
+    @property
     def guards(self) -> list[tuple[str, float, str]]:
         """(kind, expected, source line) of each look at a number that steered Python."""
         return self._core.guards
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return restore(self._result, iter(self._checked(self._core.run(self._numbers(args, kwargs))).tolist()))
+        """What the function returns, as plain numbers. TypeError for arguments of other shapes, ValueError where a
+        guard does not hold."""
+        _, numbers = self._numbers(args, kwargs)
+        return restore(self._result, iter(self._checked(self._core.run(numbers)).tolist()))
 
-    def value_and_grad(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
-        """The value and a tuple of gradients, one for each positional argument."""
-        value, flat = self._checked(self._core.run_gradients(self._numbers(args, kwargs), []))
+    def value_and_grad(
+        self, *args: Any, argnums: int | tuple[int, ...] | None = None, **kwargs: Any
+    ) -> tuple[float, Any]:
+        """The value and its gradients by the arguments, as the compiled function gives them."""
+        require_single(self._result, self)
+        structure, numbers = self._numbers(args, kwargs)
+        positional = structure[2][2:]
+        wanted, chosen = wanted_gradients(positional, argnums, number_count(structure))
+        value, flat = self._checked(self._core.run_gradients(numbers, wanted))
         gradients = iter(flat.tolist())
-        return value, tuple(gradient_like(part, gradients) for part in self._structure[2][2:])
+        shaped = [gradient_like(part, gradients) for part in positional]
+        return restore(self._result, iter([value])), (
+            shaped[chosen] if isinstance(chosen, int) else tuple(shaped[i] for i in chosen)
+        )
 
-    def _numbers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        numbers: list[Any] = []
-        parts = take_apart(args, numbers), take_apart(dict(sorted(kwargs.items())), numbers)
-        if ("tuple", tuple, *parts) != self._structure:
-            from tapegrad.compiled.function import describe
+    def backward(self, *args: Any, **kwargs: Any) -> float:
+        """Adds into the grad of each of `parameters`; returns the value."""
+        require_single(self._result, self)
+        _, numbers = self._numbers(args, kwargs)
+        value: float = restore(self._result, iter([self._checked(self._core.run_backward(numbers))]))
+        return value
 
+    def _numbers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Structure, Any]:
+        try:
+            structure, numbers = take_arguments(args, kwargs)
+        except HoldsValues:
+            raise TypeError("a program takes numbers, not Values") from None
+        if structure != self._structure and storage.portable(structure) != storage.portable(self._structure):
             raise TypeError(
-                f"the program was recorded for {describe(self._structure[2])}, not for {describe(parts[0])}"
+                f"the program was recorded for {describe_arguments(self._structure)}, "
+                f"not for {describe_arguments(structure)}"
             )
-        return np.array(numbers, dtype=np.float64)
+        return structure, np.array(numbers, dtype=np.float64)
 
     def _checked(self, out: Any) -> Any:
         if type(out) is int:
@@ -95,56 +128,52 @@ class Program:
         return out
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the program, its parameters' numbers and the shapes of arguments and result to a text file."""
-        state = base64.b64encode(pickle.dumps(self.__getstate__()[1:])).decode("ascii")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(self.text + _HEADER + state + "\n")
+        """Writes the program, its parameters' numbers and labels and the shapes of arguments and result to a text file.
+
+        TypeError where a static argument, a key or a constant in the result is not plain data: None, a number, text
+        or bytes.
+        """
+        content = storage.write(self.text, self._structure, self._result, self.__getstate__()[3], self._options)
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Program:
-        """Reads what save() wrote. ValueError for anything else. Load only files you trust: shapes and static
-        arguments are pickled."""
-        with open(path, encoding="utf-8") as file:
-            text, found, state = file.read().rpartition(_HEADER)
-        if not found:
-            raise ValueError(f"{os.fspath(path)!r} is not a saved program: its last line should start with {_HEADER!r}")
+        """Reads what save() wrote, with new Values as parameters. ValueError for anything else: all of the file is
+        checked, and nothing in it is executed."""
+        with open(path, encoding="utf-8", newline="\n") as file:
+            content = file.read()
         program = cls.__new__(cls)
-        program.__setstate__((text, *pickle.loads(base64.b64decode(state))))
+        try:
+            program.__setstate__(storage.read(content))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)!r}: {error}") from None
         return program
 
-    def __getstate__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> tuple[str, Structure, Structure, list[tuple[Any, str]], dict[str, Any]]:
         parameters = [(_core.peek(p), getattr(p, "label", "")) for p in self.parameters]
-        return self.text, parameters, self._structure, self._result, self._options
+        return self.text, self._structure, self._result, parameters, self._options
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        text, parameters, self._structure, self._result, self._options = state
-        values = []
-        for number, label in parameters:
-            value = Value(number)
-            if label:
-                value.label = label
-            values.append(value)
-        options = self._options
-        self._core = _core.read_program(
-            text, values, not options["fastmath"], list(options["disable"]), options["check"]
-        )
+    def __setstate__(self, state: tuple[str, Structure, Structure, list[tuple[Any, str]], dict[str, Any]]) -> None:
+        self._core = storage.restored(state)
+        _, self._structure, self._result, _, self._options = state
 
     def graph(self) -> Value:
-        """The first output as a graph of Values with the parameters at its leaves and zeros for the inputs: what
-        `draw_dot` shows."""
+        """The result as a graph of Values with the parameters at its leaves and zeros for the inputs: what `draw_dot`
+        shows. Several results are the operands of one more node."""
         values: list[Value] = []
         parameters = self.parameters
-        output = 0
+        outputs: list[Value] = []
         for line in self.text.splitlines()[3:]:
             words = line.split()
             if words[0] == "return":
-                output = int(words[1][1:])
+                outputs = [values[int(word[1:])] for word in words[1:]]
                 break
             if words[0] == "guard":
                 continue
             name, operands = words[2], [values[int(word[1:])] for word in words[3:] if word[0] == "%"]
             values.append(_instruction(name, words, operands, parameters))
-        return values[output]
+        return outputs[0] if len(outputs) == 1 else Value(0.0, outputs, "results")
 
     def __repr__(self) -> str:
         sizes = f"{self.inputs} inputs, {len(self.parameters)} parameters, {len(self.guards)} guards"
@@ -152,7 +181,12 @@ class Program:
 
     def __str__(self) -> str:
         done = ", ".join(f"{name} {count}" for name, count in self.passes.items())
-        return f"{self!r}\npasses: {done}\n{self.text}"
+        found = "".join(f"found: {words}\n" for words in self.found)
+        return f"{self!r}\npasses: {done}\n{found}{self.text}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _instruction(name: str, words: list[str], operands: list[Value], parameters: list[Value]) -> Value:
@@ -163,7 +197,11 @@ def _instruction(name: str, words: list[str], operands: list[Value], parameters:
     if name == "constant":
         return Value(float(words[3]))
     if name == "powc":
-        return operands[0] ** float(words[4])
+        exponent = float(words[4])
+        try:
+            return operands[0] ** exponent
+        except (ArithmeticError, ValueError):  # it is drawn, whatever its number is
+            return Value(math.nan, operands, f"**{exponent:g}")
     if name in ("detach", "select", "linear", "sum"):
         return Value(_core.peek(operands[0]), operands, name)
     return _core.apply(name, operands)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tapegrad import _core
 from tapegrad._core import Value
-from tapegrad.compiled.tracing import TracedBool, TracedNumber
+from tapegrad.compiled.traced import TracedBool, TracedNumber
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,7 @@ def take_results(x: Any, nodes: list[Value], fn: Any) -> Structure:
     kind = type(x)
     if issubclass(kind, TracedNumber):
         nodes.append(x._value)
-        return ("bool",) if kind is TracedBool else (("int",) if isinstance(_core.peek(x._value), int) else ("number",))
+        return ("bool",) if kind is TracedBool else ("number",)
     if isinstance(x, Value):
         nodes.append(x)
         return ("value",)
@@ -37,10 +36,29 @@ def take_results(x: Any, nodes: list[Value], fn: Any) -> Structure:
         if x.dtype.kind != "O":
             return ("copy", x.shape, x.copy())
         return ("array", x.shape, *[take_results(item, nodes, fn) for item in x.flat])
+    name = getattr(fn, "__qualname__", type(fn).__name__)
     raise TypeError(
-        f"{fn.__qualname__} returns {kind.__name__} {x!r:.100}: a compiled function returns numbers, Values, "
+        f"{name} returns {kind.__name__} {x!r:.100}: a compiled function returns numbers, Values, "
         "or lists, tuples, dicts and arrays of them"
     )
+
+
+def settle(structure: Structure, whole: Iterator[bool]) -> Structure:
+    """The structure again, with the numbers marked that Python shows as ints whatever the arguments are."""
+    kind = structure[0]
+    if kind in ("value", "number", "bool"):
+        if not next(whole) or kind == "bool":
+            return structure
+        return ("whole value",) if kind == "value" else ("int",)
+    if kind in ("list", "tuple", "dict", "array"):
+        first = 3 if kind == "dict" else 2
+        return (*structure[:first], *[settle(part, whole) for part in structure[first:]])
+    return structure
+
+
+def _whole(x: float) -> int | float:
+    """As a Value shows it: an int past 2**53 becomes a float."""
+    return int(x) if abs(x) <= 2**53 else x
 
 
 def restore(structure: Structure, numbers: Iterator[float]) -> Any:
@@ -48,8 +66,8 @@ def restore(structure: Structure, numbers: Iterator[float]) -> Any:
     kind = structure[0]
     if kind in ("value", "number"):
         return next(numbers)
-    if kind == "int":
-        return int(next(numbers))
+    if kind in ("int", "whole value"):
+        return _whole(next(numbers))
     if kind == "bool":
         return next(numbers) != 0
     if kind == "static":
@@ -72,8 +90,9 @@ def restore_lanes(structure: Structure, rows: Iterator[Any], lanes: int) -> Any:
     kind = structure[0]
     if kind in ("value", "number"):
         return next(rows)
-    if kind == "int":
-        return next(rows).astype(np.int64)
+    if kind in ("int", "whole value"):
+        row = next(rows)
+        return row.astype(np.int64) if np.all(np.abs(row) <= 2**53) else row
     if kind == "bool":
         return next(rows) != 0
     if kind == "static":

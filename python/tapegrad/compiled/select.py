@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tapegrad import _core
 from tapegrad._core import Value
-from tapegrad.compiled.tracing import TracedNumber, _node
-
-
-def _traced(x: Any) -> bool:
-    return issubclass(type(x), TracedNumber)
+from tapegrad.compiled.traced import is_traced, node_of, traced
+from tapegrad.compiled.trees import object_array
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -25,14 +24,28 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     a Value if an argument is, else a NumPy array. Raises ValueError where shapes do not broadcast, TypeError for what
     is no real number. Inside a compiled function the choice is made at each call and, under `vmap`, in each lane.
     """
-    if _core.is_recording() and (_traced(condition) or isinstance(condition, Value)):
-        chosen = _core.select(_node(condition), _node(a), _node(b))
+    if _core.is_recording() and _any_array(condition, a, b):
+        return _elementwise(where, condition, a, b)
+    if _core.is_recording() and (is_traced(condition) or isinstance(condition, Value)):
         if isinstance(a, Value) or isinstance(b, Value):
-            return chosen
-        return TracedNumber(_core.current_observer(), chosen)
+            return _core.select(node_of(condition), _detached(a), _detached(b))
+        return traced(_core.current_observer(), _core.select(node_of(condition), node_of(a), node_of(b)))
     if _has_lanes(condition, a, b):
-        return _core.where(condition, a, b) if _has_value(condition, a, b) else _numpy("where", condition, a, b)
+        return _core.where(condition, a, b) if _has_value(condition, a, b) else np.where(condition, a, b)
     return a if condition else b
+
+
+def _any_array(*arguments: Any) -> bool:
+    return any(isinstance(x, np.ndarray) for x in arguments)
+
+
+def _elementwise(function: Any, *arguments: Any) -> Any:
+    """The function over arrays of Values, as a compiled function has them."""
+    arrays = np.broadcast_arrays(
+        *(x if isinstance(x, np.ndarray) else object_array([x]).reshape(()) for x in arguments), subok=False
+    )
+    out = object_array([function(*items) for items in zip(*(array.flat for array in arrays), strict=True)])
+    return out.reshape(arrays[0].shape)
 
 
 def _has_lanes(*operands: Any) -> bool:
@@ -46,25 +59,20 @@ def _has_value(*operands: Any) -> bool:
     return any(isinstance(x, Value) for x in operands)
 
 
-def _numpy(name: str, *operands: Any) -> Any:
-    """The choice between plain arrays."""
-    import numpy as np
-
-    return getattr(np, name)(*operands)
-
-
 def _extreme(name: str, a: Any, b: Any) -> Any:
+    if _core.is_recording() and _any_array(a, b):
+        return _elementwise(maximum if name == "maximum" else minimum, a, b)
     if _has_lanes(a, b):
-        return getattr(_core, name)(a, b) if _has_value(a, b) else _numpy(name, a, b)
+        return getattr(_core if _has_value(a, b) else np, name)(a, b)
     if isinstance(a, Value) or isinstance(b, Value):
         return _core.apply(name, [_detached(a), _detached(b)])
-    if _core.is_recording() and (_traced(a) or _traced(b)):
-        return TracedNumber(_core.current_observer(), _core.apply(name, [_node(a), _node(b)]))
+    if _core.is_recording() and (is_traced(a) or is_traced(b)):
+        return traced(_core.current_observer(), _core.apply(name, [node_of(a), node_of(b)]))
     return _core.peek(_core.apply(name, [Value(a), Value(b)]))
 
 
 def _detached(x: Any) -> Value:
-    return _core.detach(x._value) if _traced(x) else _node(x)
+    return _core.detach(x._value) if is_traced(x) else node_of(x)
 
 
 def maximum(a: Any, b: Any) -> Any:

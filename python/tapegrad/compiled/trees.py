@@ -3,6 +3,7 @@ together again."""
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,15 +42,22 @@ def take_apart(x: Any, numbers: list[Any]) -> Structure:
         if x.dtype.kind not in "fiu":
             if x.dtype.kind == "O" and any(isinstance(item, Value) for item in x.flat):
                 raise HoldsValues
-            raise TypeError(f"an array argument must hold real numbers, not {x.dtype}; shape {x.shape}")
-        numbers.extend(x.ravel().tolist())
+            raise TypeError(
+                f"an array argument must hold real numbers, not {x.dtype} (shape {x.shape}): convert it with "
+                "astype(float), or let the function close over it"
+            )
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError("a masked array cannot be an argument: fill it, and pass the mask as numbers")
+        numbers.extend(np.asarray(x).ravel().tolist())
         return ("array", x.shape, x.dtype.kind == "f")
-    if isinstance(x, (float, np.floating)):
-        numbers.append(float(x))
-        return FLOAT
-    if isinstance(x, np.integer):
+    if isinstance(x, (np.integer, int)):
         numbers.append(int(x))
         return INT
+    if isinstance(x, Number) and not isinstance(x, np.bool_):
+        if isinstance(x, (complex, np.complexfloating)):
+            raise TypeError(f"an argument must be real, not {kind.__name__}: {x!r:.100}")
+        numbers.append(float(x))  # type: ignore[arg-type]
+        return FLOAT
     if isinstance(x, (list, tuple)):
         return ("list" if isinstance(x, list) else "tuple", kind, *[take_apart(item, numbers) for item in x])
     if isinstance(x, dict):
@@ -135,3 +143,56 @@ def gradient_like_lanes(structure: Structure, arrays: Iterator[Any], lanes: int)
         items = [gradient_like_lanes(part, arrays, lanes) for part in structure[3:]]
         return dict(zip(structure[2], items, strict=True))
     return _sequence(structure[1], [gradient_like_lanes(part, arrays, lanes) for part in structure[2:]])
+
+
+def wanted_gradients(
+    positional: tuple[Structure, ...], argnums: int | tuple[int, ...] | None, count: int
+) -> tuple[list[bool], int | tuple[int, ...]]:
+    """Which flat inputs to differentiate by ([] for all), and which arguments' gradients to hand back."""
+    sizes = [number_count(part) for part in positional]
+    if argnums is None:
+        numeric = tuple(i for i, part in enumerate(positional) if part[0] != "static")
+        chosen = numeric[0] if len(numeric) == 1 else tuple(range(len(positional)))
+        if sum(sizes) != count:  # keyword arguments are not differentiated by
+            return [True] * sum(sizes) + [False] * (count - sum(sizes)), chosen
+        return [], chosen
+    asked = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
+    for i in asked:
+        if not isinstance(i, int) or not -len(sizes) <= i < len(sizes):
+            raise ValueError(
+                f"argnums names argument {i!r}, but there are {len(sizes)} positional arguments, from 0 on"
+            )
+        if positional[i][0] == "static":
+            raise TypeError(f"argument {i} is not a number: {positional[i][2]!r:.100}")
+    asked = tuple(i % len(sizes) for i in asked)
+    wanted = [i in asked for i, size in enumerate(sizes) for _ in range(size)]
+    return wanted + [False] * (count - len(wanted)), asked[0] if isinstance(argnums, int) else asked
+
+
+def statics_of(structure: Structure) -> Iterator[Any]:
+    """The static arguments in a structure."""
+    kind = structure[0]
+    if kind == "static":
+        yield structure[2]
+    elif kind in ("list", "tuple", "dict"):
+        for part in structure[3 if kind == "dict" else 2 :]:
+            yield from statics_of(part)
+
+
+def describe(structure: Structure) -> str:
+    """A structure in words: 'float', 'array (100, 2)', '[int, ...]'."""
+    kind = structure[0]
+    if kind == "static":
+        return f"{structure[2]!r:.40}"
+    if kind == "array":
+        return f"array {structure[1]}"
+    if kind == "dict":
+        return (
+            "{"
+            + ", ".join(f"{key!r}: {describe(part)}" for key, part in zip(structure[2], structure[3:], strict=True))
+            + "}"
+        )
+    if kind in ("list", "tuple"):
+        parts = [describe(part) for part in structure[2:6]] + (["..."] if len(structure) > 6 else [])
+        return ("[%s]" if kind == "list" else "(%s)") % ", ".join(parts)
+    return str(kind)
