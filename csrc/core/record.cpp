@@ -2,6 +2,7 @@
 #include "core/record.hpp"
 
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <unordered_map>
 #include <unordered_set>
@@ -22,6 +23,11 @@ class Recorder {
   void add_inputs(const std::vector<Node*>& inputs) {
     program_.inputs = static_cast<std::uint32_t>(inputs.size());
     for (std::uint32_t k = 0; k < inputs.size(); ++k) shared_[inputs[k]] = program_.add({Code::input, k});
+  }
+
+  void reserve(std::size_t nodes) {
+    program_.code.reserve(nodes + nodes / 4);
+    scratched_.reserve(nodes + nodes / 4);
   }
 
   static void refuse_array(const Node* n) {
@@ -68,8 +74,13 @@ class Recorder {
       const std::uint32_t known = read(n);
       if (known) return known - 1;
     } else {
+      Seen& seen = seen_[(reinterpret_cast<std::uintptr_t>(n) / sizeof(Node)) % std::size(seen_)];
+      if (seen.node == n) return seen.index;
       const auto known = shared_.find(n);
-      if (known != shared_.end()) return known->second;
+      if (known != shared_.end()) {
+        seen = {n, known->second};
+        return known->second;
+      }
     }
     if (scratch && n->op == Op::leaf) {
       const std::uint32_t i = program_.add({Code::constant, 0, 0, 0, n->data});
@@ -170,6 +181,11 @@ class Recorder {
   std::vector<Node*> scratched_;
   std::unordered_map<Node*, std::uint32_t> shared_;  // inputs, parameters
   std::unordered_set<Node*> whole_;                  // nodes that are ints in every run
+  struct Seen {
+    const Node* node;
+    std::uint32_t index;
+  };
+  Seen seen_[4096] = {};  // of shared_, what was asked for lately
 };
 
 }  // namespace
@@ -189,6 +205,7 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
 
   const std::vector<Node*> newest_first = collect(top, false);
   Recorder recorder(since, labels);
+  recorder.reserve(newest_first.size() + inputs.size());
   recorder.add_inputs(inputs);
   for (std::size_t k = newest_first.size(); k-- > 1;)
     if (recorder.is_new(newest_first[k])) recorder.add_interior(newest_first[k]);

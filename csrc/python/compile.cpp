@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "core/lanes.hpp"
 #include "core/record.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
@@ -241,9 +242,7 @@ py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::s
       p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);
   if (failed) throw py::error_already_set();
   if (outcome.guard != -1) return lane_outcome(outcome);
-  double total = 0.0;
-  for (std::size_t i = 0; i < lanes; ++i) total += values.data()[i];
-  return py::float_(total * seed);
+  return py::float_(lanes::sum(lanes, values.data()) * seed);
 }
 
 py::list guards_of(const RunnableProgram& p) {
@@ -316,6 +315,16 @@ py::object custom(const char* label, const py::sequence& operands, double data, 
 
 }  // namespace
 
+PyObject* detached(PyObject* value) {
+  try {
+    const Node* n = node_of(value);
+    return custom(kDetach, py::make_tuple(py::handle(value)), n->data, n->flags & kDataInt).release().ptr();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
 void register_programs(py::module_& m) {
   py::class_<RunnableProgram>(m, "Program", "A recorded program and the Values that are its parameters.")
       .def("run", &run, py::arg("inputs"),
@@ -337,7 +346,7 @@ void register_programs(py::module_& m) {
       .def_property_readonly(
           "text", [](const RunnableProgram& p) { return p.program().text(); }, "The program as recorded.")
       .def_property_readonly(
-          "simplified", [](const RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
+          "simplified", [](RunnableProgram& p) { return p.draft().program.text(); }, "After the passes.")
       .def_property_readonly("inputs", [](const RunnableProgram& p) { return p.program().inputs; })
       .def_property_readonly("outputs", [](const RunnableProgram& p) { return p.program().outputs.size(); })
       .def_property_readonly("nodes", [](const RunnableProgram& p) { return p.program().code.size(); })
@@ -345,10 +354,16 @@ void register_programs(py::module_& m) {
                     "Which outputs Python shows as ints, whatever the inputs are; empty for a program that was read.")
       .def_property_readonly("params", &params_of, "The Values read at each run.")
       .def_property_readonly("guards", &guards_of, "(kind, expected, source line) of each guard.")
+      .def_property_readonly(
+          "repeats", [](const RunnableProgram& p) { return p.repeats().found; },
+          "The repeated blocks that run as lanes, a sentence each.")
+      .def_property_readonly(
+          "near_misses", [](const RunnableProgram& p) { return p.repeats().missed; },
+          "Why blocks that almost repeat do not, a sentence each.")
       .def_property_readonly("steps", &steps_of, "Steps and slots of memory after lowering.")
       .def_property_readonly(
           "passes",
-          [](const RunnableProgram& p) {
+          [](RunnableProgram& p) {
             py::dict out;
             for (const PassCount& c : p.counts()) out[py::str(c.name)] = c.count;
             return out;
@@ -356,8 +371,8 @@ void register_programs(py::module_& m) {
           "How many instructions each pass removed or replaced.")
       .def_property_readonly(
           "layers",
-          [](const RunnableProgram& p) {
-            const LayerCounts& c = p.draft().layers;
+          [](RunnableProgram& p) {
+            const LayerCounts c = p.layers();
             return py::make_tuple(c.dots, c.layers);
           },
           "Sums of products, and over how many different vectors of inputs they are.");
@@ -408,8 +423,8 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name :
-       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling"})
+  for (const char* name : {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products",
+                           "scheduling"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }

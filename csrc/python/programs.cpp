@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 
 namespace tapegrad::python {
@@ -97,15 +98,36 @@ struct RunnableProgram::Run {
 
 RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, bool exact, std::vector<std::string> off,
                                  bool check)
-    : program_(std::move(program)),
-      draft_(simplify(program_, exact, off, &counts_)),
-      params_(std::move(params)),
-      exact_(exact),
-      check_(check),
-      off_(std::move(off)) {}
+    : program_(std::move(program)), params_(std::move(params)), exact_(exact), check_(check), off_(std::move(off)) {
+  if (!check_ && !is_off(off_, "repeats")) plan_ = find_repeats(program_, &report_);
+}
 
 RunnableProgram::~RunnableProgram() {
   for (Node* n : params_) arena().let_go(n);
+}
+
+const Draft& RunnableProgram::draft() {
+  if (!draft_) {
+    counts_.clear();
+    draft_ = simplify(program_, exact_, off_, &counts_);
+  }
+  return *draft_;
+}
+
+LayerCounts RunnableProgram::layers() {
+  return plan_.repeats.empty() ? draft().layers : find_repeat_code(Want::value, {}).layers();
+}
+
+const std::vector<PassCount>& RunnableProgram::counts() {
+  if (plan_.repeats.empty()) {
+    draft();
+    return counts_;
+  }
+  if (counts_.empty() || counts_[0].name != "repeats") {
+    counts_ = find_repeat_code(Want::value, {}).counts();
+    counts_.insert(counts_.begin(), {"repeats", plan_.rolled});
+  }
+  return counts_;
 }
 
 Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
@@ -123,7 +145,7 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.fuse_products = !is_off(off_, "fused products");
   how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
   how.exact = exact_;
-  Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft_, how))).first->second;
+  Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft(), how))).first->second;
   if (wanted.empty()) last = &made;
   return made;
 }
@@ -132,7 +154,50 @@ const Variant& RunnableProgram::variant(Want want, const std::vector<bool>& want
   return find(want, wanted);
 }
 
+const RepeatCode& RunnableProgram::find_repeat_code(Want want, const std::vector<bool>& wanted) {
+  const auto found = repeat_codes_.find({want, wanted});
+  if (found != repeat_codes_.end()) return found->second;
+  RepeatWants wants;
+  wants.params = want == Want::param_gradients;
+  if (want == Want::input_gradients) wants.inputs = wanted.empty() ? std::vector<bool>(program_.inputs, true) : wanted;
+  wants.exact = exact_;
+  wants.off = off_;
+  return repeat_codes_
+      .emplace(std::piecewise_construct, std::forward_as_tuple(want, wanted), std::forward_as_tuple(plan_, wants))
+      .first->second;
+}
+
+// Runs stages and bodies; the outcome is that of run(). Nothing outside `run` is changed.
+long RunnableProgram::run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run) {
+  const RepeatCode& code = find_repeat_code(want, wanted);
+  std::vector<double> params, guarded(program_.guards.size());
+  params.reserve(params_.size());
+  for (const Node* n : params_) params.push_back(n->data);
+  RepeatCode::Run own = run;
+  own.params = params.data();
+  own.guarded = guarded.data();
+  {
+    PyThreadState* state = code.steps() > 10 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
+    struct Hold {
+      PyThreadState* state;
+      ~Hold() {
+        if (state) PyEval_RestoreThread(state);
+      }
+    } hold{state};
+    code.run(own);
+  }
+  for (std::size_t i = 0; i < guarded.size(); ++i)
+    if (!program_.guards[i].holds(guarded[i])) return static_cast<long>(i);
+  return -1;
+}
+
 long RunnableProgram::run(const double* inputs, double* outputs) {
+  if (!plan_.repeats.empty()) {
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = outputs;
+    return run_repeats(Want::value, {}, run);
+  }
   Run run(find(Want::value, {}));
   run.load(params_, inputs);
   run.let_go();
@@ -144,6 +209,13 @@ long RunnableProgram::run(const double* inputs, double* outputs) {
 
 long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool>& wanted, double* output,
                                     double* gradients) {
+  if (!plan_.repeats.empty()) {
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = output;
+    run.input_gradients = gradients;
+    return run_repeats(Want::input_gradients, wanted, run);
+  }
   Run run(find(Want::input_gradients, wanted));
   const Lowered& l = run.variant.lowered;
   run.load(params_, inputs);
@@ -162,6 +234,15 @@ long RunnableProgram::run_gradients(const double* inputs, const std::vector<bool
 }
 
 long RunnableProgram::run_backward(const double* inputs, double* output) {
+  if (!plan_.repeats.empty()) {
+    std::vector<double> gradients(params_.size());
+    RepeatCode::Run run;
+    run.inputs = inputs;
+    run.outputs = output;
+    run.param_gradients = gradients.data();
+    const long guard = run_repeats(Want::param_gradients, {}, run);
+    return guard != -1 ? guard : add_to_params(gradients.data()) ? -1 : -2;
+  }
   Run run(find(Want::param_gradients, {}));
   const Lowered& l = run.variant.lowered;
   run.load(params_, inputs);
@@ -199,13 +280,27 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
 // it.
 bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
-  PyObject* top =
-      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-           value_type(), kTracked);
+  const auto above = [&] {
+    const ModesAside plain;  // under no_grad, too, it needs its operands
+    return show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+                value_type(), kTracked);
+  };
+  PyObject* top = above();
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
   return done != nullptr;
+}
+
+// Gradients that start from zero, added to what the parameters have.
+bool RunnableProgram::add_to_params(const double* gradients) {
+  for (const Node* n : params_)
+    if (n->op != Op::leaf) return add_gradients(gradients);
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params_[i]->grad += gradients[i];
+    params_[i]->flags &= static_cast<Flags>(~kGradInt);
+  }
+  return true;
 }
 
 // ---- lanes
@@ -229,12 +324,21 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
+  if (want == Want::param_gradients && last_lanes_.second && last_lanes_.first.size() == inputs.size()) {
+    std::size_t k = 0;
+    while (k < inputs.size() && last_lanes_.first[k] == (inputs[k].stride != 0)) ++k;
+    if (k == inputs.size()) return *last_lanes_.second;
+  }
   std::vector<bool> batched;
   for (std::size_t k = 0; k < inputs.size(); ++k)
     batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
   const auto key = std::make_tuple(want, batched, wanted);
+  const auto keep = [&](LaneVariant& v) -> LaneVariant& {
+    if (want == Want::param_gradients) last_lanes_ = {batched, &v};
+    return v;
+  };
   const auto found = lane_variants_.find(key);
-  if (found != lane_variants_.end()) return found->second;
+  if (found != lane_variants_.end()) return keep(found->second);
   Split split = split_uniform(program_, batched, !is_off(off_, "uniform subexpressions"));
   Lowering how;
   how.forward_only = want == Want::value;
@@ -244,9 +348,9 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
-  return lane_variants_
-      .emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
-      .first->second;
+  const auto made = lane_variants_.emplace(std::piecewise_construct, std::forward_as_tuple(key),
+                                           std::forward_as_tuple(std::move(split), how, off_));
+  return keep(made.first->second);
 }
 
 // Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
@@ -254,8 +358,23 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
 LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
                                        double* param_gradients) {
   const Split& split = v.split;
-  std::vector<double> params;
-  params.reserve(split.lanes.params);
+  struct Taken {
+    LaneVariant& variant;
+    std::unique_ptr<LaneVariant::Scratch> scratch;
+    explicit Taken(LaneVariant& from) : variant(from) {
+      if (variant.spare.empty()) {
+        scratch = std::make_unique<LaneVariant::Scratch>();
+        return;
+      }
+      scratch = std::move(variant.spare.back());
+      variant.spare.pop_back();
+    }
+    ~Taken() {
+      if (variant.spare.size() < 8) variant.spare.push_back(std::move(scratch));
+    }
+  } taken{v};
+  std::vector<double>&params = taken.scratch->params, &memory = taken.scratch->memory;
+  params.clear();
   for (const Node* n : params_) params.push_back(n->data);
   PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
   struct Hold {
@@ -266,10 +385,11 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   } hold{state};
 
   const auto unbatched = static_cast<std::uint32_t>(split.uniform_inputs.size());
-  std::vector<double> memory;
   if (split.shared) {
-    memory.resize(v.uniform_code.slots());
-    v.uniform_code.prepare(memory.data());
+    if (memory.empty()) {
+      memory.resize(v.uniform_code.slots());
+      v.uniform_code.prepare(memory.data());
+    }
     std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
     for (std::uint32_t k = 0; k < unbatched; ++k)
       memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
@@ -278,13 +398,16 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
   for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
 
-  std::vector<const double*> data;
-  std::vector<std::size_t> strides;
+  std::vector<const double*>& data = taken.scratch->data;
+  std::vector<std::size_t>& strides = taken.scratch->strides;
+  data.clear();
+  strides.clear();
   for (std::uint32_t k : split.lane_inputs) {
     data.push_back(inputs[k].data);
     strides.push_back(inputs[k].stride);
   }
-  std::vector<double> gradients(param_gradients ? params.size() : 0);
+  std::vector<double>& gradients = taken.scratch->gradients;
+  if (param_gradients) gradients.resize(params.size());
   run.params = params.data();
   run.inputs = data.data();
   run.input_strides = strides.data();
@@ -294,18 +417,17 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
     if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
   if (!param_gradients) return {};
+  const double* from = gradients.data();
   if (split.shared && v.uniform.seed != kNoSlot) {
     double* m = memory.data();
     for (std::uint32_t k = 0; k < split.shared; ++k)
       m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()),
-              m + v.uniform.param_gradients);
+    std::copy(from, from + params_.size(), m + v.uniform.param_gradients);
     m[v.uniform.seed] = 1.0;
     v.uniform_code.backward(m);
-    std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
-  } else {
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), param_gradients);
+    from = m + v.uniform.param_gradients;
   }
+  std::copy(from, from + params_.size(), param_gradients);
   return {};
 }
 
@@ -347,18 +469,7 @@ LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::ve
   run.seed = seed;
   std::vector<double> gradients(params_.size());
   const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
-  *failed = false;
-  if (outcome.guard != -1) return outcome;
-  bool interior = false;
-  for (const Node* n : params_) interior |= n->op != Op::leaf;
-  if (interior) {
-    *failed = !add_gradients(gradients.data());
-    return outcome;
-  }
-  for (std::size_t i = 0; i < params_.size(); ++i) {
-    params_[i]->grad += gradients[i];
-    params_[i]->flags &= static_cast<Flags>(~kGradInt);
-  }
+  *failed = outcome.guard == -1 && !add_to_params(gradients.data());
   return outcome;
 }
 

@@ -3,12 +3,14 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "core/replay.hpp"
 #include "core/replay_lanes.hpp"
+#include "core/replay_repeats.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
@@ -32,6 +34,12 @@ struct LaneVariant {
   ScalarCode uniform_code;
   LaneCode lanes;
   std::size_t steps;
+  struct Scratch {
+    std::vector<double> params, memory, gradients;
+    std::vector<const double*> data;
+    std::vector<std::size_t> strides;
+  };
+  std::vector<std::unique_ptr<Scratch>> spare;  // memory that no run uses just now
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
 };
@@ -73,8 +81,11 @@ class RunnableProgram {
                                  double seed, bool* failed);
 
   const Program& program() const { return program_; }
-  const Draft& draft() const { return draft_; }
-  const std::vector<PassCount>& counts() const { return counts_; }
+  const Draft& draft();
+  const std::vector<PassCount>& counts();
+  LayerCounts layers();
+  // What was found of repeated blocks, in words; both lists are empty where there is nothing to tell.
+  const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
   std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
@@ -86,17 +97,25 @@ class RunnableProgram {
   LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
   LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
   bool add_gradients(const double* gradients);
+  bool add_to_params(const double* gradients);
   Variant& find(Want want, const std::vector<bool>& wanted);
+  const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
+  long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);
 
   Program program_;
+  RepeatReport report_;
+  RepeatPlan plan_;                // without repeats, the whole program runs as one
   std::vector<PassCount> counts_;  // filled while draft_ is made
-  Draft draft_;
+  std::optional<Draft> draft_;     // made when first asked for
   std::vector<Node*> params_;
   bool exact_, check_;
   std::vector<std::string> off_;
   std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
   std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
+  std::pair<std::vector<bool>, LaneVariant*>
+      last_lanes_{};                                // for the parameters' gradients: inputs with lanes of their own
   Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
+  std::map<std::pair<Want, std::vector<bool>>, RepeatCode> repeat_codes_;
 };
 
 }  // namespace tapegrad::python
