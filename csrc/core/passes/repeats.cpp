@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::size_t kMaxFailures = 3;      // searches in vain
 constexpr std::size_t kMaxRounds = 16;       // searches over what is left
+constexpr std::size_t kMaxPasses = 24;       // walks over the program
+constexpr U32 kManyLanes = 32;               // enough of them
 constexpr std::size_t kMinOperations = 256;  // of all repeats together: below, scalar code is as fast
 
 // Rough times in nanoseconds, forward and backward, for choosing only: results do not depend on it but for the order of
@@ -72,6 +74,7 @@ class Finder {
     modified_.clear();
     tried_.clear();
     roles_.assign(size_, kPlain);
+    passes_ = 0;
     asked_ = fixed_asked_;
     spots_.assign(size_, {kFixed, 0});  // leaves stay so
     leaks_.assign(size_, 0);
@@ -87,7 +90,7 @@ class Finder {
     });
     std::size_t failures = 0, done = 0;
     for (const ChainInfo& c : open) {
-      if (done == rounds || failures == kMaxFailures) break;
+      if (done == rounds || failures == kMaxFailures || passes_ >= kMaxPasses) break;
       if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
       if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations && !always_) break;
       candidates_.clear();
@@ -139,7 +142,26 @@ class Finder {
       segments_.clear();
       if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
-    return group(c.repeats);
+    return group(c.repeats) || stack(c.repeats);
+  }
+
+  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed outside.
+  bool stack(U32 repeats) {
+    for (const Chain& chain : active_)
+      if (chain.end != kNone) roles_[chain.end] = kPlain;
+    U32 count = 0;
+    for (U32 end : candidates_) count += roles_[end] == kCandidate;
+    if (!count) {
+      count = static_cast<U32>(candidates_.size());
+      for (U32 end : candidates_) roles_[end] = kCandidate;
+    }
+    if (count < 2 || repeats >= kManyLanes) return false;
+    with_results_ = false;
+    stacked_ = true;
+    const bool any = (label(count * repeats, false) || label(count * repeats, true)) && group(count * repeats);
+    stacked_ = false;
+    for (const Chain& chain : active_) tried_.insert(chain.end);
+    return any;
   }
 
   // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how many
@@ -180,6 +202,7 @@ class Finder {
   // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
   // the range of the lanes that use a value.
   bool label(U32 lanes, bool strict) {
+    ++passes_;
     active_.clear();
     crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
@@ -198,10 +221,12 @@ class Finder {
         at = {std::min(at.lane, by.lane), std::max(at.position, by.position)};
       }
     };
+    U32 first = 0;
     const auto activate = [&](Chain chain) {
       for (U32 link : chain.links) spots_[link].lane = kSpine;
+      if (stacked_) chain.reduces = false;
       for (U32 k = 0; k < chain.repeats.size(); ++k) {
-        const U32 term = chain.terms[chain.repeats[k]], lane = lane_of(k);
+        const U32 term = chain.terms[chain.repeats[k]], lane = stacked_ ? first++ : lane_of(k);
         use(term, {lane, lane});
         if (!chain.reduces) leaks_[term] = 1;
       }
@@ -487,7 +512,8 @@ class Finder {
   std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
-  bool with_results_ = false;
+  bool with_results_ = false, stacked_ = false;
+  std::size_t passes_ = 0;
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block
