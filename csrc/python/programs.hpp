@@ -40,7 +40,10 @@ struct LaneVariant {
     std::vector<double> params, memory, gradients;
     std::vector<const double*> data;
     std::vector<std::size_t> strides;
+    const double* param_gradients = nullptr;  // of the last run, within this memory
+    bool interior = false;                    // whether a parameter has operands of its own
   };
+  class Taken;                                  // Scratch of a run, given back at the end
   std::vector<std::unique_ptr<Scratch>> spare;  // memory that no run uses just now
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
@@ -98,9 +101,11 @@ class RunnableProgram {
  private:
   struct Run;
   LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
-  LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
+  LaneOutcome run_split(LaneVariant& v, LaneVariant::Scratch& scratch, LaneRun& run,
+                        const std::vector<LaneInput>& inputs, bool param_gradients);
   bool add_gradients(const double* gradients);
-  bool add_to_params(const double* gradients);
+  bool add_to_params(const double* gradients, bool interior);
+  bool any_interior() const;
   Variant& find(Want want, const std::vector<bool>& wanted);
   const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
   long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);
