@@ -174,3 +174,18 @@ def test_functions_over_lanes():
 
     with pytest.raises(GradcheckError, match=r"args\[0\]\[0\]"):
         gradcheck(tapegrad.vmap(wrong), [1.0, 2.0], 0.5)
+
+
+def test_values_that_hold_arrays():
+    w = Value(np.array([[0.5, -0.2], [0.1, 0.3]]), label="w")
+    x = Value(np.array([1.0, -2.0]))
+    w.grad = np.ones((2, 2))
+    assert gradcheck(lambda w, x: (w @ x * 2).tanh(), w, x)  # an array comes out
+    assert gradcheck(lambda x: [(x * x).sum(), x[1], x.max() * w[0, 0]], x)
+    assert (w.data.tolist(), w.grad.tolist()) == ([[0.5, -0.2], [0.1, 0.3]], [[1.0, 1.0], [1.0, 1.0]])
+
+    def wrong(x):
+        return Value(x.data * 2, (x,), (np.array([2.0, 3.0]),))
+
+    with pytest.raises(GradcheckError, match=r"output 1 by args\[0\]\[1\] \(= -2.0\) is 3.0 by the sweep"):
+        gradcheck(wrong, x)

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "core/arrays.hpp"
 #include "core/ops.hpp"
 
 namespace tapegrad {
@@ -189,6 +190,31 @@ bool sweep(Node* root, Arena* pausing) noexcept {
         });
   });
   return fine;
+}
+
+namespace {
+
+void zero_gradient(Node* node) noexcept {
+  node->grad = 0.0;
+  node->flags = static_cast<Flags>((node->flags & ~kGradInt) | ((node->flags & kFloatGrad) ? 0 : kGradInt));
+  Array* array = array_of(node);
+  if (!array) return;
+  release(array->grad);
+  array->grad = nullptr;
+}
+
+}  // namespace
+
+void zero_gradients(Node* root) noexcept {
+  zero_gradient(root);
+  if (root->mark == kLeafMark) return;
+  Frontier frontier;
+  frontier.walk(root, [&](Node* n) noexcept {
+    for_each_operand(n, [&](Node* operand) {
+      zero_gradient(operand);
+      frontier.mark(operand);
+    });
+  });
 }
 
 std::vector<Node*> collect(Node* root, bool with_leaves) {

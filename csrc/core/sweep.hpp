@@ -20,6 +20,9 @@ bool apply_rule(Node* node, Arena* pausing = nullptr) noexcept;
 // of large arrays.
 bool sweep(Node* root, Arena* pausing = nullptr) noexcept;
 
+// Sets the gradient of `root` and of every node that it depends on to zero.
+void zero_gradients(Node* root) noexcept;
+
 // The interior nodes that `root` depends on, itself included, newest first; then, if asked for, the leaves in order of
 // discovery.
 std::vector<Node*> collect(Node* root, bool with_leaves);

@@ -5,6 +5,8 @@
 #include "core/lanes.hpp"
 #include "core/sweep.hpp"
 #include "python/arrays.hpp"
+#include "python/gradients.hpp"
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -13,20 +15,18 @@ namespace tapegrad::python {
 
 namespace {
 
-bool call_rule(void*, Node* node) {
-  PyObject* rule = as_value(static_cast<PyObject*>(node->handle))->rule;
-  Py_INCREF(rule);  // it may replace itself
-  PyObject* result = PyObject_CallNoArgs(rule);
-  Py_DECREF(rule);
-  Py_XDECREF(result);
-  return result != nullptr;
+bool call(void*, Node* node) {
+  // Rules that are not Python functions never get to look for Ctrl-C.
+  static unsigned rules = 0;
+  if (++rules % 256 == 0 && PyErr_CheckSignals() < 0) return false;
+  return call_rule(node);
 }
 
 // The gradient that a sweep starts from: ones, or what the program gives.
 bool seed(Node* root, PyObject* gradient) {
   const bool given = gradient && gradient != Py_None;
   if (root->flags & kArray) {
-    if (given) return assign_grad(root, gradient) == 0;
+    if (given) return assign_grad(root, gradient, "gradient") == 0;
     Buffer* ones = renew(root->array->grad, root->array->size);
     if (!ones) {
       PyErr_NoMemory();
@@ -43,31 +43,51 @@ bool seed(Node* root, PyObject* gradient) {
   return true;
 }
 
-// The one argument, if there is one. False with an error set.
-bool read_gradient(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, PyObject** gradient) {
+// The arguments gradient and zero_grad. False with an error set.
+bool read_arguments(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames, PyObject** gradient, bool* zero) {
   const Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-  if (nargs + named > 1) {
-    PyErr_Format(PyExc_TypeError, "backward() takes at most one argument, gradient, but %zd were given", nargs + named);
+  if (nargs + named > 2) {
+    PyErr_Format(PyExc_TypeError, "backward() takes at most two arguments, gradient and zero_grad, but %zd were given",
+                 nargs + named);
     return false;
   }
-  if (named && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "gradient")) {
-    PyErr_Format(PyExc_TypeError, "backward() got an unexpected keyword argument '%U'; it takes gradient",
-                 PyTuple_GET_ITEM(kwnames, 0));
-    return false;
+  PyObject* zero_grad = nargs > 1 ? args[1] : nullptr;
+  if (nargs) *gradient = args[0];
+  for (Py_ssize_t i = 0; i < named; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(kwnames, i);
+    const bool first = !PyUnicode_CompareWithASCIIString(name, "gradient");
+    if (!first && PyUnicode_CompareWithASCIIString(name, "zero_grad")) {
+      PyErr_Format(PyExc_TypeError,
+                   "backward() got an unexpected keyword argument '%U'; it takes gradient and zero_grad", name);
+      return false;
+    }
+    PyObject*& place = first ? *gradient : zero_grad;
+    if (place) {
+      PyErr_Format(PyExc_TypeError, "backward() got more than one value for argument '%U'", name);
+      return false;
+    }
+    place = args[nargs + i];
   }
-  if (nargs + named) *gradient = args[0];
-  return true;
+  const int truth = zero_grad ? PyObject_IsTrue(zero_grad) : 0;
+  *zero = truth == 1;
+  return truth >= 0;
 }
 
 }  // namespace
 
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   PyObject* gradient = nullptr;
-  if ((nargs || kwnames) && !read_gradient(args, nargs, kwnames, &gradient)) return nullptr;
+  bool zero = false;
+  if ((nargs || kwnames) && !read_arguments(args, nargs, kwnames, &gradient, &zero)) return nullptr;
   if (refuse_while_recording("backward()")) return nullptr;
+  if (zero) zero_gradients(node_of(self));
   if (!seed(node_of(self), gradient)) return nullptr;
   settle_tracking();
   Node* root = node_of(self);
+  if (in_mode(Mode::anomaly)) [[unlikely]] {
+    if (!checked_sweep(root)) return nullptr;
+    Py_RETURN_NONE;
+  }
   if (!(root->flags & kTracked)) {
     if (!sweep(root, &arena())) return PyErr_NoMemory();
     Py_RETURN_NONE;
@@ -75,7 +95,7 @@ PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs
   Py_INCREF(self);
   bool finished = false;
   try {
-    finished = sweep_with_rules(arena(), root, call_rule, nullptr);
+    finished = sweep_with_rules(arena(), root, call, nullptr);
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "python/arrays.hpp"
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"
@@ -197,6 +198,15 @@ struct Parsed {
       label = static_cast<std::uint32_t>(index);
     }
     return (!args.children || read_children()) && settle_local_grads();
+  }
+
+  // Under no_grad a Value has no graph, whatever it was computed from.
+  void drop_children() {
+    operands.clear();
+    local_grads.clear();
+    local_arrays.clear();
+    label = 0;
+    tracked = false;
   }
 
   std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
@@ -463,6 +473,7 @@ int value_init(PyObject* self, PyObject* args, PyObject* kwargs) {
   if (!arguments.complete()) return -1;
   Parsed parsed;
   if (!parsed.read(arguments)) return -1;
+  if (in_mode(Mode::no_grad)) parsed.drop_children();
   ValueObject* v = as_value(self);
   const bool plain_leaf = v->node->op == Op::leaf && parsed.operands.empty() && !parsed.label && !parsed.needs_array();
   if (!plain_leaf && !bind(v, parsed, true)) return -1;

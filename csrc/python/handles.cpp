@@ -1,13 +1,12 @@
 // handles.cpp: the life of a handle: allocation, death, pinning, and its part in garbage collection.
 #include <new>
 
+#include "python/modes.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {
 
 namespace {
-
-constexpr int kMaxFreeHandles = 4096;
 
 // Frees the memory of a dead handle whose fields are all null.
 void free_memory(ValueObject* self) {
@@ -99,7 +98,7 @@ PyObject* show_tracked(Node* node) {
     return nullptr;
   }
   track(as_value(h));
-  return h;
+  return modes_on ? apply_modes(h) : h;
 }
 
 void settle_tracking() {

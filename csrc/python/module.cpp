@@ -4,8 +4,11 @@
 #include "core/arrays.hpp"
 #include "python/arrays.hpp"
 #include "python/compile.hpp"
+#include "python/gradients.hpp"
 #include "python/graphs.hpp"
 #include "python/layers.hpp"
+#include "python/modes.hpp"
+#include "python/statistics.hpp"
 #include "python/value.hpp"
 
 namespace py = pybind11;
@@ -40,6 +43,12 @@ PyMethodDef fast_functions[] = {
      "None if it has to be done in Python, or a neuron is not exactly a cls. flag: None, or the name of the attribute "
      "that switches\n"
      "the activation on."},
+    {"backward_over_lanes", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(backward_over_lanes)),
+     METH_FASTCALL,
+     "backward_over_lanes($module, program, checks, shapes, args, mean, threads, /)\n--\n\nWhat run_lanes_backward() "
+     "does and returns, where each of args is an array of doubles in C order with a lane\nof the shape given on its "
+     "first axis, and nothing has changed since the recording. None for all other arguments, and\nwhere a guard does "
+     "not hold."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -109,6 +118,9 @@ PYBIND11_MODULE(tapegrad_core, m) {
       "minimum(maximum(x, low), high); None for no bound. At a bound x gets half of the gradient.");
 
   register_graphs(m);
+  register_gradients(m);
+  register_statistics(m);
+  if (!register_modes(m.ptr())) throw py::error_already_set();
   register_observe(m);
   register_programs(m);
   register_environment(m);

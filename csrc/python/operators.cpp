@@ -412,11 +412,17 @@ PyMethodDef value_methods[] = {
    #id "($self, /)\n--\n\n" #id " of the value; makes one node, labelled '" label "'."},
 #include "core/ops.def"
     {"backward", TAPEGRAD_FASTCALL(value_backward), METH_FASTCALL | METH_KEYWORDS,
-     "backward($self, /, gradient=None)\n--\n\n"
+     "backward($self, /, gradient=1, zero_grad=False)\n--\n\n"
      "Reverse sweep from this node: sets its grad to 1 (each lane's, where it holds an array), or to the gradient "
      "given, and adds\n"
      "d(self)/d(node) times that into the grad of every node it was made from.\n\n"
-     "Nothing is zeroed first; operands are read as they are now."},
+     "Nothing is zeroed first, unless zero_grad says so: then the grads of all these nodes are. Operands are read as "
+     "they are\n"
+     "now."},
+    {"zero_grad", value_zero_grad, METH_NOARGS,
+     "zero_grad($self, /)\n--\n\nSets the grad of this node, and of every node that it was made from, to zero."},
+    {"detach", value_detach, METH_NOARGS,
+     "detach($self, /)\n--\n\nA leaf with the same data: no gradient goes through it to this node."},
     {"__format__", value_format, METH_O, "Formats the data: f'{v:.4f}'."},
     {"__reduce_ex__", value_reduce, METH_O, "Pickles the value, and the graph it stands on, without recursion."},
     {"__copy__", value_copy, METH_NOARGS, "A new value with the same data, grad, operands and attributes."},
@@ -492,7 +498,8 @@ PyObject* function_of_two(PyObject* a, PyObject* b, PyObject* (*self)(PyObject*,
   // The first that is no Value becomes one; then the same again.
   PyObject* value = is_value(a) ? a : is_value(b) ? b : nullptr;
   const Held leaf =
-      read_operand(is_value(a) ? b : a, info(op).name, value ? node_of(value)->flags : fresh_flags(value_type()));
+      read_operand(is_value(a) ? b : a, op == Op::maximum ? "an operand of maximum()" : "an operand of minimum()",
+                   value ? node_of(value)->flags : fresh_flags(value_type()));
   PyObject* lifted = leaf ? handle_of(leaf.get()) : nullptr;
   PyObject* out = !lifted ? nullptr : is_value(a) ? self(a, lifted) : self(lifted, b);
   Py_XDECREF(lifted);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "python/modes.hpp"
 #include "python/numbers.hpp"
 
 namespace tapegrad::python {
@@ -279,9 +280,12 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
 // it.
 bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
-  PyObject* top =
-      show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-           value_type(), kTracked);
+  const auto above = [&] {
+    const ModesAside plain;  // under no_grad, too, it needs its operands
+    return show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
+                value_type(), kTracked);
+  };
+  PyObject* top = above();
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
   Py_XDECREF(top);
   Py_XDECREF(done);
@@ -320,12 +324,21 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
+  if (want == Want::param_gradients && last_lanes_.second && last_lanes_.first.size() == inputs.size()) {
+    std::size_t k = 0;
+    while (k < inputs.size() && last_lanes_.first[k] == (inputs[k].stride != 0)) ++k;
+    if (k == inputs.size()) return *last_lanes_.second;
+  }
   std::vector<bool> batched;
   for (std::size_t k = 0; k < inputs.size(); ++k)
     batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
   const auto key = std::make_tuple(want, batched, wanted);
+  const auto keep = [&](LaneVariant& v) -> LaneVariant& {
+    if (want == Want::param_gradients) last_lanes_ = {batched, &v};
+    return v;
+  };
   const auto found = lane_variants_.find(key);
-  if (found != lane_variants_.end()) return found->second;
+  if (found != lane_variants_.end()) return keep(found->second);
   Split split = split_uniform(program_, batched, !is_off(off_, "uniform subexpressions"));
   Lowering how;
   how.forward_only = want == Want::value;
@@ -335,9 +348,9 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
-  return lane_variants_
-      .emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
-      .first->second;
+  const auto made = lane_variants_.emplace(std::piecewise_construct, std::forward_as_tuple(key),
+                                           std::forward_as_tuple(std::move(split), how, off_));
+  return keep(made.first->second);
 }
 
 // Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
@@ -345,8 +358,23 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
 LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
                                        double* param_gradients) {
   const Split& split = v.split;
-  std::vector<double> params;
-  params.reserve(split.lanes.params);
+  struct Taken {
+    LaneVariant& variant;
+    std::unique_ptr<LaneVariant::Scratch> scratch;
+    explicit Taken(LaneVariant& from) : variant(from) {
+      if (variant.spare.empty()) {
+        scratch = std::make_unique<LaneVariant::Scratch>();
+        return;
+      }
+      scratch = std::move(variant.spare.back());
+      variant.spare.pop_back();
+    }
+    ~Taken() {
+      if (variant.spare.size() < 8) variant.spare.push_back(std::move(scratch));
+    }
+  } taken{v};
+  std::vector<double>&params = taken.scratch->params, &memory = taken.scratch->memory;
+  params.clear();
   for (const Node* n : params_) params.push_back(n->data);
   PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
   struct Hold {
@@ -357,10 +385,11 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   } hold{state};
 
   const auto unbatched = static_cast<std::uint32_t>(split.uniform_inputs.size());
-  std::vector<double> memory;
   if (split.shared) {
-    memory.resize(v.uniform_code.slots());
-    v.uniform_code.prepare(memory.data());
+    if (memory.empty()) {
+      memory.resize(v.uniform_code.slots());
+      v.uniform_code.prepare(memory.data());
+    }
     std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
     for (std::uint32_t k = 0; k < unbatched; ++k)
       memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
@@ -369,13 +398,16 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
   for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
 
-  std::vector<const double*> data;
-  std::vector<std::size_t> strides;
+  std::vector<const double*>& data = taken.scratch->data;
+  std::vector<std::size_t>& strides = taken.scratch->strides;
+  data.clear();
+  strides.clear();
   for (std::uint32_t k : split.lane_inputs) {
     data.push_back(inputs[k].data);
     strides.push_back(inputs[k].stride);
   }
-  std::vector<double> gradients(param_gradients ? params.size() : 0);
+  std::vector<double>& gradients = taken.scratch->gradients;
+  if (param_gradients) gradients.resize(params.size());
   run.params = params.data();
   run.inputs = data.data();
   run.input_strides = strides.data();
@@ -385,18 +417,17 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
     if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
   if (!param_gradients) return {};
+  const double* from = gradients.data();
   if (split.shared && v.uniform.seed != kNoSlot) {
     double* m = memory.data();
     for (std::uint32_t k = 0; k < split.shared; ++k)
       m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()),
-              m + v.uniform.param_gradients);
+    std::copy(from, from + params_.size(), m + v.uniform.param_gradients);
     m[v.uniform.seed] = 1.0;
     v.uniform_code.backward(m);
-    std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
-  } else {
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), param_gradients);
+    from = m + v.uniform.param_gradients;
   }
+  std::copy(from, from + params_.size(), param_gradients);
   return {};
 }
 

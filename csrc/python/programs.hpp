@@ -34,6 +34,12 @@ struct LaneVariant {
   ScalarCode uniform_code;
   LaneCode lanes;
   std::size_t steps;
+  struct Scratch {
+    std::vector<double> params, memory, gradients;
+    std::vector<const double*> data;
+    std::vector<std::size_t> strides;
+  };
+  std::vector<std::unique_ptr<Scratch>> spare;  // memory that no run uses just now
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
 };
@@ -106,6 +112,8 @@ class RunnableProgram {
   std::vector<std::string> off_;
   std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
   std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
+  std::pair<std::vector<bool>, LaneVariant*>
+      last_lanes_{};                                // for the parameters' gradients: inputs with lanes of their own
   Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
   std::map<std::pair<Want, std::vector<bool>>, RepeatCode> repeat_codes_;
 };

@@ -85,6 +85,7 @@ inline Flags int_flag(double* z) {
   return kDataInt;
 }
 
+inline constexpr int kMaxFreeHandles = 4096;
 extern ValueObject* free_handles;  // plain handles for the next nodes, linked through ValueObject::node
 extern int free_handle_count;
 ValueObject* allocate_handle(PyTypeObject* type);
@@ -126,15 +127,15 @@ inline void discard(Node* node) {
 // Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked.
 // Steals the node: on failure it is freed, MemoryError is set and null returned.
 PyObject* show_tracked(Node* node);
+PyObject* show_slowly(Node* node, PyTypeObject* type);  // modes.cpp: no handle is at hand
 inline PyObject* show(Node* node, PyTypeObject* type, Flags operand_flags) {
   if (!node) [[unlikely]]
     return PyErr_NoMemory();
   if (operand_flags & kTracked) [[unlikely]]
     return show_tracked(node);
-  PyObject* h = make_handle(node, type);
-  if (!h) [[unlikely]]
-    discard(node);
-  return h;
+  if (!free_handles) [[unlikely]]
+    return show_slowly(node, type);
+  return make_handle(node, type);
 }
 
 void pin(ValueObject* self);
@@ -168,6 +169,8 @@ extern PyMethodDef value_methods[];                         // operators.cpp
 extern PyType_Slot operator_slots[];                        // operators.cpp, ends with {0, nullptr}
 PyObject* make_dialect(const char* name, bool float_grad);  // construct.cpp
 PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames);  // backward.cpp
+PyObject* value_zero_grad(PyObject* self, PyObject*);                                                  // gradients.cpp
+PyObject* value_detach(PyObject* self, PyObject*);                                                     // gradients.cpp
 
 // The text of an operation's label: '+', '**2', or what a custom node was given.
 PyObject* op_label(Node* node);

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapegrad._core import CompiledFunction, Value
+from tapegrad.autograd import grad
 from tapegrad.compiled import Mapped
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class GradcheckError(RuntimeError):
 
 @dataclass
 class _Input:
-    """One number that may be nudged: `at` holds it at `key` (an item of a list, or the attribute of a Value)."""
+    """One number that may be nudged: an item of the list or of the Value `at`, or, without a key, that Value's data."""
 
     name: str
     at: Any
@@ -32,14 +33,15 @@ class _Input:
 
     @property
     def number(self) -> Any:
-        return self.at.data if self.key is None else self.at[self.key]
+        data = self.at.data if isinstance(self.at, Value) else self.at
+        return data if self.key is None else data[self.key]
 
     @number.setter
     def number(self, x: Any) -> None:
         if self.key is None:
             self.at.data = x
         else:
-            self.at[self.key] = x
+            (self.at.data if isinstance(self.at, Value) else self.at)[self.key] = x
 
 
 class _Eager:
@@ -56,7 +58,7 @@ class _Eager:
     def _find(self, x: Any, name: str) -> None:
         if isinstance(x, Value):
             if not any(known.at is x for known in self.inputs):
-                self.inputs.append(_Input(_called(name, x), x, None))
+                self.inputs.extend(_inputs_of(x, _called(name, x)))
         elif isinstance(x, float | np.floating):
             self.inputs.append(_Input(name, self.numbers, len(self.numbers)))
             self.numbers.append(float(x))
@@ -81,21 +83,26 @@ class _Eager:
         return _flat(self.fn(*(self._put(arg, numbers) for arg in self.args)))
 
     def values(self) -> list[float]:
-        return [float(out) for out in self.call()]
+        return [float(x) for out in self.call() for x in np.ravel(out.data if isinstance(out, Value) else out)]
 
     def gradients(self) -> list[tuple[float, list[float]]]:
         """For each output its value and its gradients by the inputs, from a sweep over a graph of its own."""
         found = []
-        count = len(self.call())
-        for k in range(count):
-            out = self.call()[k]
-            leaves = [i.at if i.key is None else self.leaves[i.key] for i in self.inputs]
-            if not isinstance(out, Value):
-                found.append((float(out), [0.0] * len(leaves)))
-                continue
-            with _clean_gradients(out, leaves):
-                out.backward()
-                found.append((float(out), [float(leaf.grad) for leaf in leaves]))
+        for k, first in enumerate(self.call()):
+            count = np.size(first.data) if isinstance(first, Value) else 1
+            for lane in range(count):
+                out = self.call()[k]
+                if not isinstance(out, Value):
+                    found.append((float(out), [0.0] * len(self.inputs)))
+                    continue
+                leaves = [i.at if isinstance(i.at, Value) else self.leaves[i.key] for i in self.inputs]
+                seed: Any = 1
+                if isinstance(out.data, np.ndarray):
+                    seed = np.zeros(out.data.shape)
+                    seed.ravel()[lane] = 1.0
+                of_leaf = dict(zip(map(id, leaves), grad(out, leaves, seed), strict=True))
+                numbers = [_item(of_leaf[id(v)], i) for v, i in zip(leaves, self.inputs, strict=True)]
+                found.append((float(np.ravel(out.data)[lane]), numbers))
         return found
 
 
@@ -116,7 +123,7 @@ class _Compiled:
         # One that was computed passes its gradient on to others, which nudging cannot show.
         if not any(p._children for p in parameters):
             for i, p in enumerate(parameters):
-                self.inputs.append(_Input(_called(f"parameter {i}", p), p, None))
+                self.inputs.extend(_inputs_of(p, _called(f"parameter {i}", p)))
 
     def _plain(self, x: Any) -> Any:
         """An argument with numbers in place of Values; lists as arrays where vmap takes them so."""
@@ -169,14 +176,14 @@ class _Compiled:
                 for key in rest:
                     g = g[key]
                 found.append(float(g))
-        parameters = [i.at for i in self.inputs[len(self.places) :]]
+        parameters = self.inputs[len(self.places) :]
         if parameters:
-            with _kept_gradients(parameters):
+            with _kept_gradients([i.at for i in parameters]):
                 if isinstance(self.fn, Mapped):
                     self.fn.backward(*self.args, reduce="sum")
                 else:
                     self.fn.backward(*self.args)
-                found.extend(float(p.grad) for p in parameters)
+                found.extend(_item(i.at.grad, i) for i in parameters)
         return [(value, found)]
 
     def _over_lanes(self, i: int, gradient: Any) -> Any:
@@ -199,10 +206,10 @@ def gradcheck(
     differences, for every input and every output. The sweep is run twice, and must give the same bits.
 
     Inputs are the floats and Values among the arguments, also within lists, tuples, dicts and NumPy arrays. Floats are
-    passed on as fresh Values (a float array as an object array of Values), Values as they are, so that a function may
-    also close over them; their data and grad are put back. Ints and everything else pass unchanged. Compiled functions
-    are given numbers; Values that they close over are inputs too. Of a function mapped by `vmap` the sum over the
-    lanes is checked.
+    passed on as fresh Values (a float array as an object array of Values), Values as they are, also such that hold
+    arrays, so that a function may close over them; their data and grad are put back. Ints and everything else pass
+    unchanged. Compiled functions are given numbers; Values that they close over are inputs too. Of a function mapped by
+    `vmap` the sum over the lanes is checked.
 
     Args:
         fn: a function whose result is a Value or a nest of Values, or one made by `tapegrad.compile` or `vmap`.
@@ -253,8 +260,8 @@ def _compare(check: _Eager | _Compiled, eps: float, atol: float, rtol: float) ->
         for k, (numeric, (_, gradients)) in enumerate(zip(differences, first, strict=True)):
             if not abs(gradients[n] - numeric) <= atol + rtol * abs(numeric):
                 raise GradcheckError(
-                    f"the gradient of output {k} by {i.name} (= {i.number!r}) is {gradients[n]!r} by the sweep, but "
-                    f"{numeric!r} by central differences; allowed are atol={atol:g} + rtol={rtol:g} of the latter "
+                    f"the gradient of output {k} by {i.name} (= {float(i.number)!r}) is {gradients[n]!r} by the sweep, "
+                    f"but {numeric!r} by central differences; allowed are atol={atol:g} + rtol={rtol:g} of the latter "
                     f"(eps={eps:g})"
                 )
 
@@ -284,6 +291,19 @@ def _bits(x: float) -> bytes:
 def _called(name: str, value: Value) -> str:
     label = getattr(value, "label", "")
     return f"{name} {label!r}" if label else name
+
+
+def _inputs_of(value: Value, name: str) -> list[_Input]:
+    """The number, or the numbers, that a Value holds."""
+    data = value.data
+    if not isinstance(data, np.ndarray):
+        return [_Input(name, value, None)]
+    return [_Input(name + str(list(index)), value, index) for index in np.ndindex(data.shape)]
+
+
+def _item(gradient: Any, i: _Input) -> float:
+    """The part of a gradient that belongs to an input."""
+    return float(gradient if i.key is None or not isinstance(gradient, np.ndarray) else gradient[i.key])
 
 
 def _keys(x: Any) -> list[tuple[str, Any]]:
@@ -329,7 +349,7 @@ def _flat(x: Any) -> list[Any]:
 @contextmanager
 def _kept_gradients(values: list[Value]) -> Iterator[None]:
     """Sets gradients to zero, and puts back what they were."""
-    before = [v.grad for v in values]
+    before = [np.copy(v.grad) if isinstance(v.grad, np.ndarray) else v.grad for v in values]
     try:
         for v in values:
             v.grad = 0.0
@@ -337,17 +357,3 @@ def _kept_gradients(values: list[Value]) -> Iterator[None]:
     finally:
         for v, grad in zip(values, before, strict=True):
             v.grad = grad
-
-
-@contextmanager
-def _clean_gradients(root: Value, leaves: list[Value]) -> Iterator[None]:
-    """The same for all that a sweep from `root` may write to: graphs may hang on nodes that were there before."""
-    seen = {id(v): v for v in (root, *leaves)}
-    pending = list(seen.values())
-    while pending:
-        for child in pending.pop()._children:
-            if id(child) not in seen:
-                seen[id(child)] = child
-                pending.append(child)
-    with _kept_gradients(list(seen.values())):
-        yield

@@ -78,7 +78,7 @@ class Contestant:
     @property
     def is_vectorised(self) -> bool:
         """Whether the time of a small size says little of a large one: a call costs more than what it computes."""
-        return self.form in ("arrays", "columns")
+        return self.form in ("arrays", "columns", "lanes")
 
     @property
     def has_graph(self) -> bool:
@@ -121,7 +121,7 @@ def gather(
             absent.append(Row(engine.name, "failed", first_line(adapter)))
         elif (form := workload.form_for(adapter)) is None:
             continue
-        elif form == "scalars" and adapter.replays and workload.changes:
+        elif form == "scalars" and adapter.replays and workload.changes and not adapter.keeps_programs:
             absent.append(Row(engine.name, "unable", "would record anew for every step"))
         else:
             contestants.append(Contestant(engine.name, adapter, form))

@@ -1,6 +1,7 @@
 """The engines, in the order of the table. A new engine, or a new way of running tapegrad, is one line here."""
 
 from tapegrad.bench.engines.base import Engine
+from tapegrad.bench.engines.compiled import COMPILED, LANES
 from tapegrad.bench.engines.floats import FLOATS
 from tapegrad.bench.engines.values import MICROGRAD, REFERENCE, TAPEGRAD
 from tapegrad.bench.engines.with_autograd import AUTOGRAD
@@ -12,6 +13,8 @@ from tapegrad.bench.engines.with_xad import XAD
 
 ENGINES: tuple[Engine, ...] = (
     TAPEGRAD,
+    COMPILED,
+    LANES,
     REFERENCE,
     MICROGRAD,
     TORCH_SCALARS,

@@ -5,6 +5,7 @@ A *program* is a plain Python function written once in a workload. The forms dif
 ========  ==========================================================================================
 scalars   ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
 columns   ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
+lanes     ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
 arrays    ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
 network   no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
 ========  ==========================================================================================
@@ -23,6 +24,7 @@ import numpy as np
 
 ScalarProgram = Callable[[Any, Sequence[Any]], Any]
 ColumnProgram = Callable[..., Any]
+LaneProgram = Callable[..., Any]
 ArrayProgram = Callable[[Any], Callable[[Sequence[Any]], Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ColumnResults = tuple[Floats, list[Floats] | None]
@@ -58,6 +60,8 @@ class Adapter:
     zero_grad: Any = 0.0
     #: Whether ``scalars`` records the program beforehand, so that the timed call replays it.
     replays = False
+    #: Whether programs that were recorded are kept, so that one that comes again is replayed too.
+    keeps_programs = False
 
     def offers(self, form: str) -> bool:
         """Whether this adapter has the form of the given name."""
@@ -82,6 +86,11 @@ class Adapter:
         self, program: ColumnProgram, columns: Sequence[Floats], constants: Sequence[Floats]
     ) -> Callable[[], ColumnResults]:
         """A call that returns the value for every row and the gradient with respect to each of ``columns``."""
+        raise NotImplementedError
+
+    def lanes(self, program: LaneProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
+        """A call that returns the mean of ``program`` over the rows of ``columns``, whose first axis is that of the
+        rows, and adds its gradients into the ``grad`` of ``parameters``."""
         raise NotImplementedError
 
     def arrays(self, program: ArrayProgram, weights: Sequence[Floats], rate: float) -> Training:

@@ -46,6 +46,12 @@ def plain_network(parameters: Sequence[Any], relu: Callable[[Any], Any]) -> Call
     return model
 
 
+def point_loss(math: Any, parameters: Sequence[Any], x: Sequence[Any], y: Any) -> Any:
+    """The loss of one point, whose mean over the points is that of all."""
+    model = plain_network(parameters, math.relu)
+    return math.relu(1.0 - y * model(list(x))) + ALPHA * sum(p * p for p in parameters)
+
+
 def array_weights() -> list[Floats]:
     """The same starting point as arrays: weights of shape (nout, nin) and biases of shape (nout,) in turn."""
     numbers, arrays = np.array(initial_weights()), []
@@ -112,7 +118,7 @@ class Moons(Workload):
     name = "moons"
     about = "one training step of MLP(2, [16, 16, 1]) with ReLU, plain Python over scalars (or whole tensors)"
     unit = "node"
-    forms = ("arrays", "scalars")
+    forms = ("arrays", "lanes", "scalars")
     needs = frozenset({"relu"})
     check_size = 4
 
@@ -131,6 +137,10 @@ class Moons(Workload):
     def prepare(self, adapter: Adapter, form: str, case: Case) -> Prepared:
         if form == "arrays":
             return train_arrays(adapter, array_program(case.size, "relu", last=False))
+        if form == "lanes":
+            parameters = adapter.parameters(initial_weights())
+            columns = [np.array(part, dtype=np.float64) for part in make_moons(case.size)]
+            return train_scalars(adapter, adapter.lanes(point_loss, parameters, columns), parameters)
         program, parameters = self.scalar_program(adapter, case.size)
         return train_scalars(adapter, adapter.scalars(program, parameters), parameters)
 
