@@ -5,7 +5,7 @@ A *program* is a plain Python function written once in a workload. The forms dif
 ========  ==========================================================================================
 scalars   ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
 columns   ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
-lanes     ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
+rows      ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
 arrays    ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
 lanes     no program: leaves that hold whole arrays, computed with by the engine's own operators
 network   no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
@@ -25,7 +25,7 @@ import numpy as np
 
 ScalarProgram = Callable[[Any, Sequence[Any]], Any]
 ColumnProgram = Callable[..., Any]
-LaneProgram = Callable[..., Any]
+RowProgram = Callable[..., Any]
 ArrayProgram = Callable[[Any], Callable[[Sequence[Any]], Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ColumnResults = tuple[Floats, list[Floats] | None]
@@ -89,7 +89,7 @@ class Adapter:
         """A call that returns the value for every row and the gradient with respect to each of ``columns``."""
         raise NotImplementedError
 
-    def lanes(self, program: LaneProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
+    def rows(self, program: RowProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
         """A call that returns the mean of ``program`` over the rows of ``columns``, whose first axis is that of the
         rows, and adds its gradients into the ``grad`` of ``parameters``."""
         raise NotImplementedError
