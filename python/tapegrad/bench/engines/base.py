@@ -7,6 +7,7 @@ scalars   ``program(math, parameters) -> scalar``: one number per parameter, gra
 columns   ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
 lanes     ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
 arrays    ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
+lanes     no program: leaves that hold whole arrays, computed with by the engine's own operators
 network   no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
 ========  ==========================================================================================
 
@@ -97,6 +98,13 @@ class Adapter:
         """Gradient descent on ``program`` from ``weights`` with learning rate ``rate``.
 
         ``math.constant`` turns a NumPy array into what the engine computes with, once, before training.
+        """
+        raise NotImplementedError
+
+    def lanes(self, numbers: Floats) -> Any:
+        """A leaf that holds the array, with a gradient of the same shape unless the engine has none.
+
+        Results have ``data``, ``detach`` or are arrays themselves: see ``workloads.lanes``.
         """
         raise NotImplementedError
 
