@@ -118,9 +118,9 @@ struct RepeatCode::StageCode {
   const Stage* stage;
   Lowered lowered;
   ScalarCode code;
-  U32 first_output = 0;            // of the lowered program: 1 after the carrier
-  std::vector<U32> seeds;          // places whose gradients the stage takes, in the order of its last inputs
-  std::vector<U32> wanted;         // positions in stage->inputs whose gradients it gives
+  U32 first_output = 0;     // of the lowered program: 1 after the carrier
+  std::vector<U32> seeds;   // places whose gradients the stage takes, in the order of its last inputs
+  std::vector<U32> wanted;  // positions in stage->inputs whose gradients it gives
   StageCode(const Stage* s, Lowered l) : stage(s), lowered(std::move(l)), code(lowered) {}
 };
 
@@ -145,11 +145,11 @@ struct RepeatCode::BodyCode {
   std::unique_ptr<Way> forward, both;  // both is null where nothing wanted depends on the body
   std::vector<ColumnRead> columns;
   // Of `both`: outputs of the lanes by output of the body, and where seeds come from.
-  bool direct = false;                // the only gradient is that of the first output: a number for all lanes
+  bool direct = false;  // the only gradient is that of the first output: a number for all lanes
   U32 direct_output = 0;
-  std::vector<U32> sum_seeds;         // sums whose gradients are params after the uniforms
-  std::vector<U32> out_seeds;         // outs whose gradients are columns after the columns
-  std::vector<U32> outputs;           // output of the lanes for each output of the body
+  std::vector<U32> sum_seeds;  // sums whose gradients are params after the uniforms
+  std::vector<U32> out_seeds;  // outs whose gradients are columns after the columns
+  std::vector<U32> outputs;    // output of the lanes for each output of the body
   U32 lane_outputs = 0;
   bool uniform_gradients = false;
 };

@@ -51,7 +51,11 @@ class RepeatCode {
   struct BodyCode;
   struct Memory;
   std::unique_ptr<Memory> take_memory() const;
-  enum class Part { values, other_values, gradients };  // of all bodies; of those without gradients; both, of the others
+  enum class Part {
+    values,
+    other_values,
+    gradients
+  };  // of all bodies; of those without gradients; both, of the others
   void run_bodies(Memory& m, std::uint32_t level, Part part, const double* inputs) const;
 
   const RepeatPlan& plan_;  // kept by the caller
