@@ -60,7 +60,8 @@ class RepeatCode {
 
   const RepeatPlan& plan_;  // kept by the caller
   bool gradients_ = false;
-  bool early_ = false;  // gradients of the last bodies' sums do not depend on their values
+  bool early_ = false;      // gradients of the last bodies' sums do not depend on their values
+  std::vector<bool> made_;  // places that the last bodies write
   std::uint32_t last_level_ = 0;
   std::size_t steps_ = 0;
   std::vector<StageCode> stages_;
