@@ -360,3 +360,14 @@ def test_passes_are_named():
     assert f.program.passes["common subexpressions"] > 0
     g = vmap(f)
     assert g(np.array([1.0, 2.0])).tolist() == [6.0, 12.0]
+
+
+@pytest.mark.parametrize("exponent", [2, -1, 0.5, 3, -0.5, 1.5, 1, 0])
+def test_powers_in_other_forms(exponent):
+    for number in (0.25, 2.5, 4.0):
+        value, slope = number**exponent, exponent * number ** (exponent - 1)
+        for f in (compile(lambda x: x**exponent, fastmath=True), compile(lambda x: x**exponent)):
+            assert f.value_and_grad(number) == pytest.approx((value, slope), rel=1e-14)
+        values, slopes = vmap(lambda x: x**exponent).value_and_grad(np.array([number] * 9))
+        np.testing.assert_allclose(values, value, rtol=1e-13)
+        np.testing.assert_allclose(slopes, slope, rtol=1e-13)

@@ -424,3 +424,108 @@ def test_nan_and_infinity_go_through() -> None:
         p.grad = 0.0
     mapped.backward(X[[0, 1, 2]])
     assert all(math.isfinite(p.grad) for p in net.parameters())
+
+
+# ---- calls with arrays like those of the last call
+
+
+def test_calls_again_with_other_arrays() -> None:
+    w, b = [Value(0.5), Value(-0.25)], Value(0.125)
+    f = tapegrad.compile(lambda x, y: (bias_first(w, list(x), b) - y).tanh())
+    mapped = tapegrad.vmap(f)
+    generator = np.random.default_rng(1)
+
+    def expected(X: Any, Y: Any, scale: float) -> tuple[float, list[float]]:
+        for p in (*w, b):
+            p.grad = 0.0
+        total = sum((((bias_first(w, list(x), b) - y).tanh()) * scale for x, y in zip(X, Y, strict=True)), Value(0.0))
+        total.backward()
+        return total.data, [p.grad for p in (*w, b)]
+
+    def numbers(*shape: int) -> Any:
+        return generator.uniform(-1, 1, shape)
+
+    calls = 0
+    for X, Y in [
+        (numbers(5, 2), numbers(5)),
+        (numbers(5, 2), numbers(5)),
+        (numbers(9, 2), numbers(9)),  # more lanes
+        (numbers(18, 2)[::2], numbers(9)),  # not in a row
+        (np.asfortranarray(numbers(9, 2)), numbers(9)[::-1]),
+        (numbers(9, 2).astype(np.float32), numbers(9)),
+        (numbers(9, 2).astype(">f8"), numbers(9)),
+        (numbers(9, 2).tolist(), numbers(9)),
+        (numbers(9, 2).view(np.matrix), numbers(9)),
+        (numbers(9, 2), numbers(9)),
+    ]:
+        if isinstance(X, np.matrix):
+            X = X.A
+        for reduce in ("mean", "sum"):
+            w[0].data += 0.125  # read at each call
+            value, gradients = expected(np.asarray(X), np.asarray(Y), 1 / len(X) if reduce == "mean" else 1.0)
+            for p in (*w, b):
+                p.grad = 0.0
+            calls += 1
+            assert math.isclose(mapped.backward(X, Y, reduce=reduce), value, rel_tol=1e-12, abs_tol=1e-12)
+            np.testing.assert_allclose([p.grad for p in (*w, b)], gradients, rtol=1e-11, atol=1e-11)
+    assert sum(entry.calls for entry in f.cache_info()) == calls
+    assert len(f.cache_info()) == 1
+
+
+def test_what_the_quick_way_leaves_to_the_slow_one() -> None:
+    w = [Value(0.5), Value(-0.25)]
+    scale = [2.0]
+
+    def function(x: Any, y: Any) -> Any:
+        return (no_bias(w, list(x), w[0]) * scale[0] - y).tanh()
+
+    f = tapegrad.compile(function)
+    mapped = tapegrad.vmap(f)
+    X, y = np.ones((4, 2)), np.zeros(4)
+    first = mapped.backward(X, y)
+    assert mapped.backward(X, y) == first
+    with pytest.raises(ValueError, match="differ in their number of lanes"):
+        mapped.backward(X, np.zeros(5))
+    with pytest.raises(ValueError, match="no lanes"):
+        mapped.backward(X[:0], y[:0])
+    with pytest.raises(ValueError, match="reduce"):
+        mapped.backward(X, y, reduce="max")
+    with pytest.raises(TypeError):
+        mapped.backward(X)
+    with pytest.raises(TypeError):
+        mapped.backward(X.astype(complex), y)
+    with pytest.raises(TypeError):
+        mapped.backward([Value(1.0)], y)
+    outer = tapegrad.compile(lambda a: mapped.backward(X, y) * a)
+    with pytest.raises(TypeError, match="inside a compiled function"):
+        outer(1.0)
+    scale[0] = 3.0  # the function is another one now
+    assert mapped.backward(X, y) == pytest.approx(math.tanh(0.75))
+    assert [entry.calls for entry in f.cache_info()] == [1, 2]
+    f.cache_clear()
+    assert f.cache_info() == []
+    assert mapped.backward(X, y) == pytest.approx(math.tanh(0.75))
+    assert [entry.calls for entry in f.cache_info()] == [1]
+    assert f.program.parameters[0] is w[0]
+
+
+def test_guards_on_the_quick_way() -> None:
+    w = Value(0.5)
+
+    def function(x: Any) -> Any:
+        return w * x if w.data > 0 else w * x * x
+
+    mapped = tapegrad.vmap(tapegrad.compile(function))
+    X = np.array([1.0, 2.0, 3.0])
+    assert mapped.backward(X) == mapped.backward(X) == 1.0
+    w.data = -0.5
+    assert mapped.backward(X) == pytest.approx(-0.5 * 14 / 3)
+
+    def branch(x: Any) -> Any:
+        return w * x if x > 0 else -w * x
+
+    mapped = tapegrad.vmap(tapegrad.compile(branch))
+    assert mapped.backward(X) == mapped.backward(X) == -1.0
+    assert mapped.backward(-X) == -1.0
+    with pytest.raises(ValueError, match="different courses"):
+        mapped.backward(np.array([1.0, -1.0]))

@@ -260,7 +260,7 @@ def test_nothing_is_left(name):
 def test_nothing_is_left_by_what_takes_longer(name):
     gc.disable()  # the collector runs between the rounds
     try:
-        check(SLOW[name], 1000 if name == "cycles" else 200)
+        check(SLOW[name], {"cycles": 1000, "drawing": 40}.get(name, 200))
     finally:
         gc.enable()
 

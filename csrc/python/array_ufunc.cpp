@@ -120,6 +120,21 @@ bool check_elements(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) 
   return true;
 }
 
+// Refuses arrays of strings, complex numbers, dates: of anything but real numbers and objects.
+bool check_kinds(PyObject* const* args, Py_ssize_t nargs) {
+  const binaryfunc own = find(args[0]);
+  if (own == same<Py_EQ> || own == same<Py_NE>) return true;  // they differ, and that is an answer
+  for (Py_ssize_t i = 2; i < nargs; ++i) {
+    if (!is_ndarray(args[i])) continue;
+    const auto kind = py::cast<std::string>(py::getattr(args[i], "dtype").attr("kind"));
+    if (std::strchr("biufO", kind[0])) continue;
+    PyErr_Format(PyExc_TypeError, "a Value and an array with elements of type %S do not go together: %R",
+                 py::object(py::getattr(args[i], "dtype")).ptr(), args[i]);
+    return false;
+  }
+  return true;
+}
+
 // The same call with every Value in an object array without axes, which NumPy takes apart and puts together again.
 PyObject* by_element(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const py::module_ numpy = py::module_::import("numpy");
@@ -164,7 +179,8 @@ PyObject* value_array_ufunc(PyObject* self, PyObject* const* args, Py_ssize_t na
         if (PyErr_Occurred()) return nullptr;
       }
     }
-    return check_elements(args, nargs, kwnames) ? by_element(args, nargs, kwnames) : nullptr;
+    return check_elements(args, nargs, kwnames) && check_kinds(args, nargs) ? by_element(args, nargs, kwnames)
+                                                                            : nullptr;
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const std::exception& error) {

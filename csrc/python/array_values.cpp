@@ -1,6 +1,11 @@
 // array_values.cpp: array nodes as Values: operands from all that Python may give, nodes from drafts, and the operators
 // over arrays.
+#include <cfenv>
 #include <cmath>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #include "core/ops.hpp"
 #include "python/arrays.hpp"
@@ -9,6 +14,29 @@
 namespace tapegrad::python {
 
 namespace {
+
+// Leaves the flags of floating-point exceptions as they were: kernels raise them on lanes whose results they then do
+// not take, and NumPy, when it calls us for the elements of an object array, would make warnings of that. "Invalid" is
+// taken back altogether: the operators have compared the NaN that stands for an array.
+class KeepFlags {
+ public:
+#if defined(__SSE2__)
+  KeepFlags() : flags_(_mm_getcsr() & ~unsigned{_MM_EXCEPT_INVALID}) {}
+  ~KeepFlags() { _mm_setcsr(flags_); }
+
+ private:
+  unsigned flags_;
+#else
+  KeepFlags() { std::fegetexceptflag(&flags_, FE_ALL_EXCEPT); }
+  ~KeepFlags() {
+    std::fesetexceptflag(&flags_, FE_ALL_EXCEPT);
+    std::feclearexcept(FE_INVALID);
+  }
+
+ private:
+  std::fexcept_t flags_;
+#endif
+};
 
 // "(3,)", "(2, 3)" or "a number", as text: new reference.
 PyObject* shape_text(const Node* node) {
@@ -29,7 +57,7 @@ void refuse(const ArrayDraft& draft, const char* label, const char* why) {
   }
   PyObject* separator = texts ? PyUnicode_FromString(" and ") : nullptr;
   PyObject* joined = separator ? PyUnicode_Join(separator, texts) : nullptr;
-  if (joined) PyErr_Format(PyExc_ValueError, "[%s] the shapes %U %s", label, joined, why);
+  if (joined) PyErr_Format(PyExc_ValueError, "[%s] the shape%s %U %s", label, draft.count == 1 ? "" : "s", joined, why);
   Py_XDECREF(joined);
   Py_XDECREF(separator);
   Py_XDECREF(texts);
@@ -69,6 +97,7 @@ Node* make_node(ArrayDraft& draft, Flags flags, const char* label) {
     refuse(draft, label, why);
     return nullptr;
   }
+  const KeepFlags keep;
   Node* node = make_array_node(arena(), draft, flags);
   if (!node) PyErr_NoMemory();
   return node;

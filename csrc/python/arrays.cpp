@@ -109,10 +109,11 @@ int assign(Node* node, Buffer* Array::* place, PyObject* value, const char* what
   if (!fits || !broadcast(given, shape, &together) || !(together == shape)) {
     PyObject *own_shape = shape_tuple(shape), *given_shape = PyObject_GetAttrString(data.array, "shape");
     if (own_shape && given_shape)
-      PyErr_Format(
-          PyExc_ValueError,
-          "cannot put an array of shape %S into the %s of a Value of shape %S: a Value keeps its shape; make a new one",
-          given_shape, what, own_shape);
+      PyErr_Format(PyExc_ValueError,
+                   "%s of shape %S does not fit a Value of shape %S, which keeps its shape: broadcast or reshape it, "
+                   "or make a new "
+                   "Value",
+                   what, given_shape, own_shape);
     Py_XDECREF(own_shape);
     Py_XDECREF(given_shape);
     return -1;
@@ -167,7 +168,9 @@ bool read_data(PyObject* o, const char* what, Data* out) {
       return false;
     }
   } else {
-    return require_number(o, what, &out->number);
+    PyErr_Format(PyExc_TypeError, "%s must be a number or an array of real numbers, not %.200s: %R", what,
+                 Py_TYPE(o)->tp_name, o);
+    return false;
   }
   if (!is_numeric_array(array)) {
     PyErr_Format(PyExc_TypeError,
@@ -235,8 +238,8 @@ PyObject* grad_view(Node* node) {
 int assign_data(Node* node, PyObject* value) {
   return assign(node, &Array::data, value, "data");
 }
-int assign_grad(Node* node, PyObject* value) {
-  return assign(node, &Array::grad, value, "grad");
+int assign_grad(Node* node, PyObject* value, const char* what) {
+  return assign(node, &Array::grad, value, what);
 }
 
 PyObject* shape_tuple(const Shape& shape) {

@@ -70,7 +70,7 @@ PyObject* data_view(Node* node);
 PyObject* grad_view(Node* node);
 // v.data = value, v.grad = value: in the Value's own shape, to which the value is broadcast. -1 with an error set.
 int assign_data(Node* node, PyObject* value);
-int assign_grad(Node* node, PyObject* value);
+int assign_grad(Node* node, PyObject* value, const char* what = "grad");
 
 // A shape as a tuple, new reference; a draft's operands' shapes in words, for errors.
 PyObject* shape_tuple(const Shape& shape);

@@ -26,7 +26,7 @@ bool call(void*, Node* node) {
 bool seed(Node* root, PyObject* gradient) {
   const bool given = gradient && gradient != Py_None;
   if (root->flags & kArray) {
-    if (given) return assign_grad(root, gradient) == 0;
+    if (given) return assign_grad(root, gradient, "gradient") == 0;
     Buffer* ones = renew(root->array->grad, root->array->size);
     if (!ones) {
       PyErr_NoMemory();

@@ -7,6 +7,7 @@
 
 #include <new>
 
+#include "core/lanes.hpp"
 #include "core/record.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
@@ -248,9 +249,7 @@ py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::s
       p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);
   if (failed) throw py::error_already_set();
   if (outcome.guard != -1) return lane_outcome(outcome);
-  double total = 0.0;
-  for (std::size_t i = 0; i < lanes; ++i) total += values.data()[i];
-  return py::float_(total * seed);
+  return py::float_(lanes::sum(lanes, values.data()) * seed);
 }
 
 py::list guards_of(const RunnableProgram& p) {

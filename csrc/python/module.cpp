@@ -43,6 +43,12 @@ PyMethodDef fast_functions[] = {
      "None if it has to be done in Python, or a neuron is not exactly a cls. flag: None, or the name of the attribute "
      "that switches\n"
      "the activation on."},
+    {"backward_over_lanes", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(backward_over_lanes)),
+     METH_FASTCALL,
+     "backward_over_lanes($module, program, checks, shapes, args, mean, threads, /)\n--\n\nWhat run_lanes_backward() "
+     "does and returns, where each of args is an array of doubles in C order with a lane\nof the shape given on its "
+     "first axis, and nothing has changed since the recording. None for all other arguments, and\nwhere a guard does "
+     "not hold."},
     {nullptr, nullptr, 0, nullptr},
 };
 

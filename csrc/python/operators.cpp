@@ -498,7 +498,8 @@ PyObject* function_of_two(PyObject* a, PyObject* b, PyObject* (*self)(PyObject*,
   // The first that is no Value becomes one; then the same again.
   PyObject* value = is_value(a) ? a : is_value(b) ? b : nullptr;
   const Held leaf =
-      read_operand(is_value(a) ? b : a, info(op).name, value ? node_of(value)->flags : fresh_flags(value_type()));
+      read_operand(is_value(a) ? b : a, op == Op::maximum ? "an operand of maximum()" : "an operand of minimum()",
+                   value ? node_of(value)->flags : fresh_flags(value_type()));
   PyObject* lifted = leaf ? handle_of(leaf.get()) : nullptr;
   PyObject* out = !lifted ? nullptr : is_value(a) ? self(a, lifted) : self(lifted, b);
   Py_XDECREF(lifted);

@@ -241,7 +241,7 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
     run.outputs = output;
     run.param_gradients = gradients.data();
     const long guard = run_repeats(Want::param_gradients, {}, run);
-    return guard != -1 ? guard : add_to_params(gradients.data()) ? -1 : -2;
+    return guard != -1 ? guard : add_to_params(gradients.data(), any_interior()) ? -1 : -2;
   }
   Run run(find(Want::param_gradients, {}));
   const Lowered& l = run.variant.lowered;
@@ -292,10 +292,13 @@ bool RunnableProgram::add_gradients(const double* gradients) {
   return done != nullptr;
 }
 
+bool RunnableProgram::any_interior() const {
+  return std::any_of(params_.begin(), params_.end(), [](const Node* n) { return n->op != Op::leaf; });
+}
+
 // Gradients that start from zero, added to what the parameters have.
-bool RunnableProgram::add_to_params(const double* gradients) {
-  for (const Node* n : params_)
-    if (n->op != Op::leaf) return add_gradients(gradients);
+bool RunnableProgram::add_to_params(const double* gradients, bool interior) {
+  if (interior) return add_gradients(gradients);
   for (std::size_t i = 0; i < params_.size(); ++i) {
     params_[i]->grad += gradients[i];
     params_[i]->flags &= static_cast<Flags>(~kGradInt);
@@ -332,12 +335,21 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
+  if (want == Want::param_gradients && last_lanes_.second && last_lanes_.first.size() == inputs.size()) {
+    std::size_t k = 0;
+    while (k < inputs.size() && last_lanes_.first[k] == (inputs[k].stride != 0)) ++k;
+    if (k == inputs.size()) return *last_lanes_.second;
+  }
   std::vector<bool> batched;
   for (std::size_t k = 0; k < inputs.size(); ++k)
     batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
   const auto key = std::make_tuple(want, batched, wanted);
+  const auto keep = [&](LaneVariant& v) -> LaneVariant& {
+    if (want == Want::param_gradients) last_lanes_ = {batched, &v};
+    return v;
+  };
   const auto found = lane_variants_.find(key);
-  if (found != lane_variants_.end()) return found->second;
+  if (found != lane_variants_.end()) return keep(found->second);
   Split split = split_uniform(program_, batched, !is_off(off_, "uniform subexpressions"));
   Lowering how;
   how.forward_only = want == Want::value;
@@ -347,19 +359,44 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
-  return lane_variants_
-      .emplace(std::piecewise_construct, std::forward_as_tuple(key), std::forward_as_tuple(std::move(split), how, off_))
-      .first->second;
+  const auto made = lane_variants_.emplace(std::piecewise_construct, std::forward_as_tuple(key),
+                                           std::forward_as_tuple(std::move(split), how, off_));
+  return keep(made.first->second);
 }
 
-// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
-// nothing was changed.
-LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
-                                       double* param_gradients) {
+class LaneVariant::Taken {
+ public:
+  explicit Taken(LaneVariant& from) : variant_(from) {
+    if (from.spare.empty()) {
+      scratch_ = std::make_unique<Scratch>();
+      return;
+    }
+    scratch_ = std::move(from.spare.back());
+    from.spare.pop_back();
+  }
+  ~Taken() {
+    if (variant_.spare.size() < 8) variant_.spare.push_back(std::move(scratch_));
+  }
+  Scratch& operator*() const { return *scratch_; }
+  Scratch* operator->() const { return scratch_.get(); }
+
+ private:
+  LaneVariant& variant_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. Nothing outside `scratch` and what
+// `run` names is changed; the parameters' gradients, where wanted, are left there.
+LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneVariant::Scratch& scratch, LaneRun& run,
+                                       const std::vector<LaneInput>& inputs, bool param_gradients) {
   const Split& split = v.split;
-  std::vector<double> params;
-  params.reserve(split.lanes.params);
-  for (const Node* n : params_) params.push_back(n->data);
+  std::vector<double>&params = scratch.params, &memory = scratch.memory;
+  params.resize(params_.size());
+  scratch.interior = false;
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params[i] = params_[i]->data;
+    scratch.interior |= params_[i]->op != Op::leaf;
+  }
   PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
   struct Hold {
     PyThreadState*& state;
@@ -369,10 +406,11 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   } hold{state};
 
   const auto unbatched = static_cast<std::uint32_t>(split.uniform_inputs.size());
-  std::vector<double> memory;
   if (split.shared) {
-    memory.resize(v.uniform_code.slots());
-    v.uniform_code.prepare(memory.data());
+    if (memory.empty()) {
+      memory.resize(v.uniform_code.slots());
+      v.uniform_code.prepare(memory.data());
+    }
     std::copy(params.begin(), params.end(), memory.begin() + v.uniform.param_base);
     for (std::uint32_t k = 0; k < unbatched; ++k)
       memory[v.uniform.input_base + k] = *inputs[split.uniform_inputs[k]].data;
@@ -381,17 +419,21 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
   for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
 
-  std::vector<const double*> data;
-  std::vector<std::size_t> strides;
+  std::vector<const double*>& data = scratch.data;
+  std::vector<std::size_t>& strides = scratch.strides;
+  data.clear();
+  strides.clear();
   for (std::uint32_t k : split.lane_inputs) {
     data.push_back(inputs[k].data);
     strides.push_back(inputs[k].stride);
   }
-  std::vector<double> gradients(param_gradients ? params.size() : 0);
+  std::vector<double>& gradients = scratch.gradients;
+  if (param_gradients) gradients.resize(params.size());
   run.params = params.data();
   run.inputs = data.data();
   run.input_strides = strides.data();
   run.param_gradients = param_gradients ? gradients.data() : nullptr;
+  scratch.param_gradients = gradients.data();
   LaneGuards guards;
   v.columns ? v.columns->run(run, &guards) : v.lanes->run(run, &guards);
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
@@ -405,9 +447,7 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
               m + v.uniform.param_gradients);
     m[v.uniform.seed] = 1.0;
     v.uniform_code.backward(m);
-    std::copy(m + v.uniform.param_gradients, m + v.uniform.param_gradients + params_.size(), param_gradients);
-  } else {
-    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()), param_gradients);
+    scratch.param_gradients = m + v.uniform.param_gradients;
   }
   return {};
 }
@@ -418,7 +458,9 @@ LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<Lane
   run.lanes = lanes;
   run.threads = threads;
   run.outputs = outputs;
-  return run_split(find_lanes(Want::value, inputs, {}), run, inputs, nullptr);
+  LaneVariant& v = find_lanes(Want::value, inputs, {});
+  const LaneVariant::Taken scratch(v);
+  return run_split(v, *scratch, run, inputs, false);
 }
 
 LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
@@ -438,7 +480,8 @@ LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::v
   run.outputs = &output;
   run.input_gradients = to.data();
   run.gradient_strides = apart.data();
-  return run_split(v, run, inputs, nullptr);
+  const LaneVariant::Taken scratch(v);
+  return run_split(v, *scratch, run, inputs, false);
 }
 
 LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
@@ -448,9 +491,10 @@ LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::ve
   run.threads = threads;
   run.outputs = &output;
   run.seed = seed;
-  std::vector<double> gradients(params_.size());
-  const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
-  *failed = outcome.guard == -1 && !add_to_params(gradients.data());
+  LaneVariant& v = find_lanes(Want::param_gradients, inputs, {});
+  const LaneVariant::Taken scratch(v);
+  const LaneOutcome outcome = run_split(v, *scratch, run, inputs, true);
+  *failed = outcome.guard == -1 && !add_to_params(scratch->param_gradients, scratch->interior);
   return outcome;
 }
 

@@ -36,6 +36,15 @@ struct LaneVariant {
   std::unique_ptr<ColumnCode> columns;  // one of the two
   std::unique_ptr<LaneCode> lanes;
   std::size_t steps;
+  struct Scratch {
+    std::vector<double> params, memory, gradients;
+    std::vector<const double*> data;
+    std::vector<std::size_t> strides;
+    const double* param_gradients = nullptr;  // of the last run, within this memory
+    bool interior = false;                    // whether a parameter has operands of its own
+  };
+  class Taken;                                  // Scratch of a run, given back at the end
+  std::vector<std::unique_ptr<Scratch>> spare;  // memory that no run uses just now
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
 };
@@ -83,6 +92,7 @@ class RunnableProgram {
   // What was found of repeated blocks, in words; both lists are empty where there is nothing to tell.
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
+  unsigned long long direct_calls = 0;  // that function.cpp or lane_calls.cpp served
   std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
@@ -91,9 +101,11 @@ class RunnableProgram {
  private:
   struct Run;
   LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
-  LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
+  LaneOutcome run_split(LaneVariant& v, LaneVariant::Scratch& scratch, LaneRun& run,
+                        const std::vector<LaneInput>& inputs, bool param_gradients);
   bool add_gradients(const double* gradients);
-  bool add_to_params(const double* gradients);
+  bool add_to_params(const double* gradients, bool interior);
+  bool any_interior() const;
   Variant& find(Want want, const std::vector<bool>& wanted);
   const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
   long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);
@@ -108,6 +120,8 @@ class RunnableProgram {
   std::vector<std::string> off_;
   std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
   std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
+  std::pair<std::vector<bool>, LaneVariant*>
+      last_lanes_{};                                // for the parameters' gradients: inputs with lanes of their own
   Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
   std::map<std::pair<Want, std::vector<bool>>, RepeatCode> repeat_codes_;
 };

@@ -5,7 +5,6 @@ networks, `draw_dot` draws a graph, `compile` and `vmap` make functions that run
 is the published package's dialect, `tapegrad.reference` the same in plain Python.
 """
 
-from tapegrad import autograd
 from tapegrad._core import Value, live_nodes
 from tapegrad.compiled import Program, clip, compile, grad, maximum, minimum, value_and_grad, vmap, where
 from tapegrad.drawing import draw_dot, trace
@@ -25,7 +24,6 @@ __all__ = [
     "Program",
     "Value",
     "anomaly_enabled",
-    "autograd",
     "clip",
     "compile",
     "detect_anomaly",

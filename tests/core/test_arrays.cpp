@@ -67,7 +67,7 @@ double grad(Node* n, std::size_t i) {
 
 void set_seed(Node* n, std::size_t i, double g) {
   if (n->flags & kArray) {
-    grad_buffer(*n->array)->values()[i] = g;
+    own_grad(*n->array)->values()[i] = g;
   } else {
     n->grad = g;
   }
@@ -395,6 +395,127 @@ void lanes_are_scalars() {
   CHECK_NEAR(w->grad, w_grad, 1e-13);
 }
 
+// Random graphs over arrays of one shape and numbers, swept several times, against the same graph over each lane:
+// however gradients are shared between nodes, each node has its own.
+void random_graphs() {
+  constexpr Op kOps[] = {Op::add, Op::add, Op::add, Op::mul, Op::mul, Op::sin, Op::powc};
+  for (int round = 0; round < 60; ++round) {
+    const std::size_t n = round % 3 ? 5 : 40;
+    Arena arena(hooks());
+    std::vector<Held> lanes_of;                 // the graph over arrays and numbers
+    std::vector<std::vector<Held>> scalars(n);  // the same over lane i
+    const auto pick = [&] { return std::uniform_int_distribution<std::size_t>(0, lanes_of.size() - 1)(generator); };
+    for (int k = 0; k < 4; ++k) {
+      lanes_of.push_back(leaf(arena, k < 2 ? shape({n}) : shape({})));
+      for (std::size_t i = 0; i < n; ++i)
+        scalars[i].emplace_back(arena, arena.make_leaf(lane(lanes_of.back().get(), k < 2 ? i : 0), 0));
+    }
+    for (int k = 0; k < 12; ++k) {
+      const Op op = kOps[std::uniform_int_distribution<std::size_t>(0, std::size(kOps) - 1)(generator)];
+      const bool binary = kArity[static_cast<int>(op)] == 2;
+      const std::size_t a = binary ? pick() : pick() % 2, b = pick();
+      if (!((lanes_of[a]->flags | lanes_of[b]->flags) & kArray)) continue;
+      const Operands operands = binary ? Operands{lanes_of[a].get(), lanes_of[b].get()} : Operands{lanes_of[a].get()};
+      lanes_of.emplace_back(arena, table(op, 2.0)(arena, operands));
+      for (std::size_t i = 0; i < n; ++i) {
+        Node *x = scalars[i][a].get(), *y = scalars[i][b].get();
+        const double z = lane(lanes_of.back().get(), i);
+        Node* node = binary           ? arena.make_binary(op, x, y, z, 0)
+                     : op == Op::powc ? arena.make_powc(x, 2.0, z, 0)
+                                      : arena.make_unary(op, x, z, 0);
+        scalars[i].emplace_back(arena, node);
+      }
+    }
+    // Two roots, so that gradients from one sweep are there in the next, in any state.
+    for (std::size_t turn = 0; turn < 4; ++turn) {
+      const std::size_t root = lanes_of.size() - 1 - turn % 2;
+      if (!(lanes_of[root]->flags & kArray)) continue;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double seed = random_number();
+        set_seed(lanes_of[root].get(), i, seed);
+        scalars[i][root]->grad = seed;
+        CHECK(sweep(scalars[i][root].get()));
+      }
+      CHECK(sweep(lanes_of[root].get()));
+    }
+    for (std::size_t k = 0; k < lanes_of.size(); ++k) {
+      double total = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double expected = scalars[i][k]->grad;
+        total += expected;
+        if (lanes_of[k]->flags & kArray) CHECK_NEAR(grad(lanes_of[k].get(), i), expected, 1e-12);
+      }
+      if (!(lanes_of[k]->flags & kArray)) CHECK_NEAR(lanes_of[k]->grad, total, 1e-12);
+    }
+  }
+  CHECK(buffer_bytes() == 0);
+}
+
+// A sum hands its gradient on without a copy; whoever changes or shows one has its own.
+void gradients_are_shared_until_written() {
+  {
+    Arena arena(hooks());
+    Held x = leaf(arena, shape({100})), y = leaf(arena, shape({100})), w = leaf(arena, {});
+    const std::size_t one = buffer_bytes() / 2;
+    Held s(arena, table(Op::add)(arena, {x.get(), y.get()})), t(arena, table(Op::add)(arena, {s.get(), w.get()}));
+    for (std::size_t i = 0; i < 100; ++i) set_seed(t.get(), i, 2.0);
+    CHECK(buffer_bytes() == 5 * one);
+    CHECK(sweep(t.get()));
+    CHECK(buffer_bytes() == 5 * one && x->array->grad == t->array->grad && y->array->grad == s->array->grad);
+    CHECK(w->grad == 200.0);
+    own_grad(*x->array)->values()[3] = 7.0;
+    CHECK(buffer_bytes() == 6 * one && grad(y.get(), 3) == 2.0 && grad(t.get(), 3) == 2.0 && grad(x.get(), 4) == 2.0);
+    CHECK(apply_rule(s.get()));
+    CHECK(grad(x.get(), 3) == 9.0 && grad(y.get(), 3) == 4.0 && grad(t.get(), 3) == 2.0 && grad(s.get(), 3) == 2.0);
+    // What somebody outside looks at is not handed on.
+    Held u(arena, table(Op::add)(arena, {leaf(arena, shape({100})).get(), w.get()}));
+    for (std::size_t i = 0; i < 100; ++i) set_seed(u.get(), i, 1.0);
+    Buffer* view = u->array->grad;
+    retain(view);
+    CHECK(apply_rule(u.get()));
+    Node* operand = u->array->operands()[0];
+    CHECK(operand->array->grad != view && grad(operand, 99) == 1.0);
+    release(view);
+    // Both operands at once, or twice the same.
+    Held v(arena, table(Op::add)(arena, {operand, operand}));
+    for (std::size_t i = 0; i < 100; ++i) set_seed(v.get(), i, 3.0);
+    CHECK(apply_rule(v.get()));
+    CHECK(grad(operand, 50) == 7.0);
+  }
+  CHECK(buffer_bytes() == 0);
+}
+
+// As below, for arrays that take the short way.
+void failing_allocations_of_short_rules() {
+  for (const Op op : {Op::add, Op::mul}) {
+    for (long after = 0; after < 3; ++after) {
+      Arena arena(hooks());
+      Held x = leaf(arena, shape({700})), y = leaf(arena, shape({700}));
+      Held s(arena, table(op)(arena, {x.get(), y.get()}));
+      for (std::size_t i = 0; i < 700; ++i) set_seed(s.get(), i, 1.0);
+      Buffer* view = s->array->grad;
+      retain(view);  // so that nothing is shared
+      Buffer* hoard[4096];
+      std::size_t hoarded = 0;
+      allocations_left = 0;
+      while (hoarded < 4096 && (hoard[hoarded] = make_buffer(700))) ++hoarded;
+      CHECK(hoarded < 4096);
+      allocations_left = after;
+      CHECK(apply_rule(s.get()) == (after >= 2));
+      allocations_left = -1;
+      for (std::size_t i = 0; i < hoarded; ++i) release(hoard[i]);
+      release(view);
+      if (after >= 2) {
+        CHECK(grad(x.get(), 6) == (op == Op::add ? 1.0 : lane(y.get(), 6)));
+      } else if (op == Op::mul) {
+        CHECK(!x->array->grad && !y->array->grad);
+      }
+      CHECK(apply_rule(s.get()));
+    }
+  }
+  CHECK(buffer_bytes() == 0);
+}
+
 void memory_goes_with_the_nodes() {
   CHECK(buffer_bytes() == 0);
   {
@@ -483,7 +604,7 @@ void failing_allocations() {
     CHECK(order.size() == 6);
     for (Node* n : order) {
       CHECK(n->mark != kMarked);
-      release(n->array->grad);
+      disown(n->array->grad);
       n->array->grad = nullptr;
     }
     for (std::size_t i = 0; i < 100'000; ++i) set_seed(s.get(), i, 1.0);
@@ -592,6 +713,9 @@ int main() {
   local_gradients();
   what_does_not_fit_is_refused();
   lanes_are_scalars();
+  random_graphs();
+  gradients_are_shared_until_written();
+  failing_allocations_of_short_rules();
   memory_goes_with_the_nodes();
   an_array_becomes_another();
   failing_allocations();

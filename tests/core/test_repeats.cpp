@@ -470,6 +470,54 @@ void test_tails() {
   compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
 }
 
+// Blocks alike, but the total takes another value of each second block: those cannot be summed over the lanes.
+void test_terms_at_different_positions() {
+  std::mt19937 random(20);
+  const U32 lanes = 40;
+  Writer w(2, lanes);
+  std::vector<U32> a, b;
+  for (U32 k = 0; k < lanes; ++k) {
+    a.push_back(w.op(Code::sin, w.op(Code::mul, w.inputs[k], w.param(0))));
+    b.push_back(w.op(Code::tanh, w.op(Code::mul, a.back(), w.param(1))));
+  }
+  U32 total = w.constant(0.0), other = w.constant(0.0);
+  for (U32 k = 0; k < lanes; ++k) {
+    total = w.op(Code::add, total, k % 2 ? a[k] : b[k]);
+    other = w.op(Code::add, other, k % 2 ? b[k] : a[k]);
+  }
+  w.p.outputs.push_back(w.op(Code::add, total, w.op(Code::mul, other, w.constant(3.0))));
+  RepeatReport report;
+  const RepeatPlan plan = find_repeats(w.p, &report, true);
+  CHECK(!plan.repeats.empty());
+  compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
+}
+
+// What is done with the sums decides whether their gradients are known beforehand.
+void test_ends() {
+  std::mt19937 random(21);
+  for (int kind = 0; kind < 6; ++kind) {
+    const U32 lanes = 40;
+    Writer w(2, lanes);
+    U32 total = w.constant(0.0), squares = w.constant(0.0);
+    for (U32 k = 0; k < lanes; ++k) {
+      const U32 v = w.op(Code::sin, w.op(Code::mul, w.inputs[k], w.param(0)));
+      total = w.op(Code::add, total, v);
+      squares = w.op(Code::add, squares, w.op(Code::mul, v, v));
+    }
+    const U32 ends[] = {w.op(Code::add, total, squares), w.op(Code::mul, total, squares),
+                        w.op(Code::div, total, squares), w.op(Code::mul, total, w.param(1)),
+                        w.p.add({Code::select, w.op(Code::less, squares, total), total, w.param(1)}),
+                        w.p.add({Code::select, w.op(Code::less, w.param(0), w.param(1)), total, squares})};
+    w.p.outputs.push_back(ends[kind]);
+    Draft draft(std::move(w.p));
+    remove_dead_code(draft, true);
+    RepeatReport report;
+    const RepeatPlan plan = find_repeats(draft.program, &report, true);
+    CHECK(plan.repeats.size() == 1);
+    for (int k = 0; k < 4; ++k) compare(draft.program, plan, numbers(random, lanes), numbers(random, 2));
+  }
+}
+
 void test_nothing_repeats() {
   std::mt19937 random(17);
   Writer w(4, 0);
@@ -510,6 +558,8 @@ int main() {
   test_stages();
   test_labels_and_branches();
   test_tails();
+  test_terms_at_different_positions();
+  test_ends();
   test_nothing_repeats();
   test_switches();
 }

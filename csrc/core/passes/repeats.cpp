@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::size_t kMaxFailures = 3;      // searches in vain
 constexpr std::size_t kMaxRounds = 16;       // searches over what is left
+constexpr std::size_t kMaxPasses = 24;       // walks over the program
+constexpr U32 kManyLanes = 32;               // enough of them
 constexpr std::size_t kMinOperations = 256;  // of all repeats together: below, scalar code is as fast
 
 // Rough times in nanoseconds, forward and backward, for choosing only: results do not depend on it but for the order of
@@ -67,33 +69,30 @@ class Finder {
   Findings search(std::size_t rounds) {
     report_ = {};
     findings_ = {};
-    findings_.owner.assign(size_, kNone);
-    findings_.dropped.assign(size_, false);
     modified_.clear();
     tried_.clear();
-    roles_.assign(size_, kPlain);
-    asked_ = fixed_asked_;
-    spots_.assign(size_, {kFixed, 0});  // leaves stay so
-    leaks_.assign(size_, 0);
     rest_.clear();
-    for (U32 n = 0; n < size_; ++n)
-      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+    started_ = false;
+    passes_ = 0;
     std::vector<ChainInfo> open = chains_.found;
     if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
-    std::sort(open.begin(), open.end(), [this](const ChainInfo& a, const ChainInfo& b) {
-      const auto span = [this](const ChainInfo& c) { return (c.end == kNone ? size_ : c.end) - c.first; };
+    const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
+    std::unordered_map<U32, std::size_t> width;  // of all chains with so many terms
+    for (const ChainInfo& c : open) width[c.repeats] += span(c);
     std::size_t failures = 0, done = 0;
     for (const ChainInfo& c : open) {
-      if (done == rounds || failures == kMaxFailures) break;
-      if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
-      if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations && !always_) break;
+      if (done == rounds || failures == kMaxFailures || passes_ >= kMaxPasses) break;
+      if (tried_.count(c.end) || (started_ && c.end != kNone && findings_.owner[c.end] != kNone)) continue;
+      if (width[c.repeats] < least() && !always_) continue;
+      if (!started_) start();
       candidates_.clear();
       for (const ChainInfo& other : open) {
         if (other.repeats != c.repeats || other.end == kNone || findings_.owner[other.end] != kNone) continue;
-        if (roles_[other.end] == kModified) continue;
+        if (roles_[other.end] == kModified || tried_.count(other.end)) continue;
         candidates_.push_back(other.end);
         roles_[other.end] = kCandidate;
       }
@@ -119,12 +118,29 @@ class Finder {
     chains_ = find_chains(p_, uses_);
   }
 
+  // What a class of chains has to span, and its repeats to hold, to be worth a walk over all that is left.
+  std::size_t least() const { return std::max(kMinOperations, (started_ ? rest_.size() : size_) / 64); }
+
+  void start() {
+    started_ = true;
+    findings_.owner.assign(size_, kNone);
+    findings_.dropped.assign(size_, false);
+    roles_.assign(size_, kPlain);
+    asked_ = fixed_asked_;
+    spots_.assign(size_, {kFixed, 0});  // leaves stay so
+    leaks_.assign(size_, 0);
+    for (U32 n = 0; n < size_; ++n)
+      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+  }
+
   // One search with the repeats of all chains that have as many terms as `c`, k-th terms together. Where such chains
   // depend on each other, only with those of one depth; where a block feeds what it reads, without such values.
   bool round(const ChainInfo& c) {
-    if (c.end != kNone) tried_.insert(c.end);
+    tried_.insert(c.end);
     segments_.clear();
-    if (!label(c.repeats, false)) {
+    const bool sound = label(c.repeats, false);
+    if (rolled_ < least() && !always_) return false;
+    if (!sound) {
       find_depths();
       const U32 depth = c.end == kNone ? kNone : depth_[c.end];
       for (U32 end : candidates_) roles_[end] = c.end != kNone && depth_[end] == depth ? kCandidate : kPlain;
@@ -139,7 +155,26 @@ class Finder {
       segments_.clear();
       if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
-    return group(c.repeats);
+    return group(c.repeats) || stack(c.repeats);
+  }
+
+  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed outside.
+  bool stack(U32 repeats) {
+    for (const Chain& chain : active_)
+      if (chain.end != kNone) roles_[chain.end] = kPlain;
+    U32 count = 0;
+    for (U32 end : candidates_) count += roles_[end] == kCandidate;
+    if (!count) {
+      count = static_cast<U32>(candidates_.size());
+      for (U32 end : candidates_) roles_[end] = kCandidate;
+    }
+    if (count < 2 || repeats >= kManyLanes) return false;
+    with_results_ = false;
+    stacked_ = true;
+    const bool any = (label(count * repeats, false) || label(count * repeats, true)) && group(count * repeats);
+    stacked_ = false;
+    for (const Chain& chain : active_) tried_.insert(chain.end);
+    return any;
   }
 
   // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how many
@@ -180,6 +215,8 @@ class Finder {
   // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
   // the range of the lanes that use a value.
   bool label(U32 lanes, bool strict) {
+    ++passes_;
+    rolled_ = 0;
     active_.clear();
     crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
@@ -198,10 +235,12 @@ class Finder {
         at = {std::min(at.lane, by.lane), std::max(at.position, by.position)};
       }
     };
+    U32 first = 0;
     const auto activate = [&](Chain chain) {
       for (U32 link : chain.links) spots_[link].lane = kSpine;
+      if (stacked_) chain.reduces = false;
       for (U32 k = 0; k < chain.repeats.size(); ++k) {
-        const U32 term = chain.terms[chain.repeats[k]], lane = lane_of(k);
+        const U32 term = chain.terms[chain.repeats[k]], lane = stacked_ ? first++ : lane_of(k);
         use(term, {lane, lane});
         if (!chain.reduces) leaks_[term] = 1;
       }
@@ -224,13 +263,14 @@ class Finder {
       }
       const Spot by = spot;
       for_each_value(n, [&](U32 operand) { use(operand, by); });
+      rolled_ += by.lane == by.position;
       if (by.lane == kNone || by.lane == by.position) continue;
       spot.lane = kNone;
       if (by.position - by.lane > lanes / 4) continue;
       ++crossings_[by.lane];
       --crossings_[by.position];
     }
-    return !feeds_itself();
+    return (rolled_ < least() && !always_) || !feeds_itself();
   }
 
   U32 lane_of(U32 repeat) const { return segments_.empty() ? repeat : segments_[repeat]; }
@@ -487,7 +527,8 @@ class Finder {
   std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
-  bool with_results_ = false;
+  bool started_ = false, with_results_ = false, stacked_ = false;
+  std::size_t passes_ = 0, rolled_ = 0;  // walks so far; values in repeats by the last one
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block

@@ -89,7 +89,7 @@ template <Op pick>
 struct Extreme : Reduction {
   static const char* settle(ArrayDraft& d) {
     if (const char* wrong = Reduction::settle(d)) return wrong;
-    return d.shape.size && !d.operands[0]->array->size ? "of no lanes at all" : nullptr;
+    return d.shape.size && !d.operands[0]->array->size ? "has no lanes to choose from along the axes reduced" : nullptr;
   }
   static bool forward(Frame& f) {
     const Loop<2> loop = loop_over(f);

@@ -36,6 +36,7 @@ class Recording:
         self.checks = checks
         self.reason = reason
         self.calls = 0
+        self.kept = False  # among those that later calls may use
 
     def change(self) -> str:
         """What the function reads and is no longer as it was, in words; nothing while the recording stands."""
@@ -65,7 +66,7 @@ class Recordings:
         self.fn = fn
         self.options = options
         self._groups: OrderedDict[Structure, list[Recording]] = OrderedDict()
-        self._last: tuple[Structure, Recording] | None = None
+        self.last_used: tuple[Structure, Recording] | None = None
         self._lock = threading.Lock()  # for changes of the lists
 
     def standing(self, structure: Structure, reasons: list[str]) -> Iterator[Recording]:
@@ -81,7 +82,7 @@ class Recordings:
     def used(self, structure: Structure, recording: Recording) -> None:
         """Notes that a recording served a call, and looks at it first next time."""
         recording.calls += 1
-        self._last = structure, recording
+        self.last_used = structure, recording
         with self._lock:
             group = self._groups.get(structure, [])
             if group and group[0] is not recording and recording in group:
@@ -117,6 +118,7 @@ class Recordings:
             stale = [old for old in group if old.change()]
             for old in stale[_MAX_STALE - 1 :]:
                 group.remove(old)
+                old.kept = False
             count = sum(map(len, self._groups.values())) - len(stale[: _MAX_STALE - 1])
             if count >= self.options["max_recordings"] and not recording.change():
                 if self.options["on_limit"] == "eager":
@@ -127,15 +129,16 @@ class Recordings:
                     "instead, raise max_recordings=, or say on_limit='eager' to record such calls anew each time"
                 )
             self._groups.setdefault(structure, group).insert(0, recording)
+            recording.kept = True
 
     def keeps(self, structure: Structure, recording: Recording) -> bool:
         return any(recording is other for other in self._groups.get(structure, ()))
 
     def last(self) -> tuple[Structure, Recording]:
         """The recording last used and the structure of its arguments. RuntimeError before the first call."""
-        if self._last is None:
+        if self.last_used is None:
             raise RuntimeError(f"{name_of(self.fn)} has not been recorded yet; call it once")
-        return self._last
+        return self.last_used
 
     def info(self, other_calls: Callable[[Recording], int]) -> list[RecordingInfo]:
         """What `cache_info()` says; `other_calls` tells of calls that were not noted by used()."""
@@ -152,8 +155,11 @@ class Recordings:
         ]
 
     def clear(self) -> None:
+        for group in self._groups.values():
+            for recording in group:
+                recording.kept = False
         self._groups.clear()
-        self._last = None
+        self.last_used = None
 
 
 def describe_arguments(structure: Structure) -> str:

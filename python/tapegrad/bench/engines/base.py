@@ -2,15 +2,7 @@
 
 A *program* is a plain Python function written once in a workload. The forms differ in what its arguments are:
 
-==========  ==================================================================================================
-scalars     ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
-operations  the same as a list of steps, for an engine written for just these operations
-columns     ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
-lanes       ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
-arrays      ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
-network     no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
-==========  ==================================================================================================
-
+==========  ===========================================================================================
 An adapter offers a form by overriding its method; a workload asks with :meth:`Adapter.offers`.
 """
 
@@ -113,6 +105,13 @@ class Adapter:
         """Gradient descent on ``program`` from ``weights`` with learning rate ``rate``.
 
         ``math.constant`` turns a NumPy array into what the engine computes with, once, before training.
+        """
+        raise NotImplementedError
+
+    def lanes(self, numbers: Floats) -> Any:
+        """A leaf that holds the array, with a gradient of the same shape unless the engine has none.
+
+        Results have ``data``, ``detach`` or are arrays themselves: see ``workloads.lanes``.
         """
         raise NotImplementedError
 
