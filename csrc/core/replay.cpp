@@ -7,6 +7,7 @@
 #include "core/encode.hpp"
 #include "core/lanes.hpp"
 #include "core/ops.hpp"
+#include "core/powers.hpp"
 #include "core/schedule.hpp"
 
 namespace tapegrad {
@@ -73,7 +74,7 @@ inline bool binary(double* m, const Word*& w, Word n, Failure* failure) {
       }
     }
     if constexpr (op == Op::powc)
-      m[w[0]] = fn::pow(x, y);
+      m[w[0]] = powers::power(x, y);
     else
       m[w[0]] = Rule<op>::value(x, y);
   }
@@ -98,7 +99,7 @@ inline const Word* binary_backward(double* m, const Word* w, Word n) {
 
 template <Mode mode>
 inline const Word* powc_backward(double* m, const Word* w, Word n) {
-  for (; n; --n, w += 4) put<mode>(m, w[0], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);
+  for (; n; --n, w += 4) put<mode>(m, w[0], powers::power_dx(m[w[2]], m[w[3]]) * m[w[1]]);
   return w;
 }
 
@@ -172,10 +173,11 @@ constexpr bool has_vector_backward(Code code) {
     break;                                                                                                          \
     TAPEGRAD_DOTS_OF(1, false)                                                                                      \
     TAPEGRAD_DOTS_OF(2, false)                                                                                      \
-    TAPEGRAD_DOTS_OF(3, false) TAPEGRAD_DOTS_OF(4, false) TAPEGRAD_DOTS_OF(5, false) TAPEGRAD_DOTS_OF(6, false)     \
-        TAPEGRAD_DOTS_OF(7, false) TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true) TAPEGRAD_DOTS_OF(2, true)   \
-            TAPEGRAD_DOTS_OF(3, true) TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) TAPEGRAD_DOTS_OF(6, true) \
-                TAPEGRAD_DOTS_OF(7, true) TAPEGRAD_DOTS_OF(8, true)
+    TAPEGRAD_DOTS_OF(3, false)                                                                                      \
+    TAPEGRAD_DOTS_OF(4, false) TAPEGRAD_DOTS_OF(5, false) TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false)     \
+        TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true) TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true)    \
+            TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) \
+                TAPEGRAD_DOTS_OF(8, true)
 
 template <bool checked>
 Failure run_forward(const Word* w, double* m) {

@@ -93,7 +93,7 @@ class RunnableProgram {
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
   unsigned long long direct_calls = 0;  // that function.cpp or lane_calls.cpp served
-  std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
+  std::vector<bool> whole_outputs;      // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
   const std::vector<std::string>& off() const { return off_; }

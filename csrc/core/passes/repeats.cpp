@@ -155,10 +155,17 @@ class Finder {
       segments_.clear();
       if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
+    if (2 * carried_ >= c.repeats) {
+      std::string text = "%";
+      text += std::to_string(first_carried_) + " (" + name_of(p_.code[first_carried_].code);
+      text += ") is used by its own and by later repeats: what is carried on from repeat to repeat is computed one after ";
+      report_.missed.push_back(text + "the other");
+    }
     return group(c.repeats) || stack(c.repeats);
   }
 
-  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed outside.
+  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed
+  // outside.
   bool stack(U32 repeats) {
     for (const Chain& chain : active_)
       if (chain.end != kNone) roles_[chain.end] = kPlain;
@@ -177,8 +184,8 @@ class Finder {
     return any;
   }
 
-  // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how many
-  // there are; 0 where they are too few, too uneven, or the repeats themselves.
+  // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how
+  // many there are; 0 where they are too few, too uneven, or the repeats themselves.
   U32 find_segments(U32 repeats) {
     segments_.assign(repeats, 0);
     U32 segment = 0, start = 0, longest = 1;
@@ -210,13 +217,12 @@ class Finder {
     }
   }
 
-
   // Newest first: a value that only one repeat uses belongs to it. A value that is used outside too belongs to it all
   // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
   // the range of the lanes that use a value.
   bool label(U32 lanes, bool strict) {
     ++passes_;
-    rolled_ = 0;
+    rolled_ = carried_ = 0;
     active_.clear();
     crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
@@ -266,6 +272,10 @@ class Finder {
       rolled_ += by.lane == by.position;
       if (by.lane == kNone || by.lane == by.position) continue;
       spot.lane = kNone;
+      if (by.lane) {
+        ++carried_;
+        first_carried_ = n;
+      }
       if (by.position - by.lane > lanes / 4) continue;
       ++crossings_[by.lane];
       --crossings_[by.position];
@@ -360,8 +370,8 @@ class Finder {
     for (U32 k : lanes) {
       size = std::min(size, length(k));
       U32 same = 0;
-      while (same < size && same_operation(p_.code[nodes[starts[k + 1] - 1 - same]],
-                                           p_.code[nodes[starts[lanes[0] + 1] - 1 - same]]))
+      while (same < size &&
+             same_operation(p_.code[nodes[starts[k + 1] - 1 - same]], p_.code[nodes[starts[lanes[0] + 1] - 1 - same]]))
         ++same;
       size = same;
     }
@@ -424,8 +434,8 @@ class Finder {
     }
     std::size_t gathered = outs.size();
     for (const Column& c : repeat->columns)
-      gathered += !c.places.empty() && !(p_.code[c.places[0]].code == Code::input &&
-                                         p_.code[c.places.back()].code == Code::input);
+      gathered += !c.places.empty() &&
+                  !(p_.code[c.places[0]].code == Code::input && p_.code[c.places.back()].code == Code::input);
     if (!gain(gathered)) {
       report_.missed.push_back(std::to_string(count) + " repeats of a block of " + std::to_string(blocks.size) +
                                " operations are not run as lanes: they read " + std::to_string(gathered) +
@@ -454,8 +464,8 @@ class Finder {
     return true;
   }
 
-  // Where in each block the terms of the chain lie, if it is the same in all of them; otherwise they are handed on each by
-  // itself. Sets chosen_ to the lanes of the blocks.
+  // Where in each block the terms of the chain lie, if it is the same in all of them; otherwise they are handed on each
+  // by itself. Sets chosen_ to the lanes of the blocks.
   bool terms_of(const Chain& chain, const Blocks& blocks, std::vector<U32>* positions) {
     chosen_.assign(crossings_.size(), 0);
     for (U32 lane : blocks.lanes) chosen_[lane] = 1;
@@ -522,13 +532,15 @@ class Finder {
   Findings findings_;
   std::unordered_map<U32, U32> modified_;  // ends of chains in findings_.chains
   std::unordered_set<U32> tried_;
-  std::vector<U32> candidates_;        // ends of the chains of this round
+  std::vector<U32> candidates_;  // ends of the chains of this round
   std::vector<std::uint8_t> roles_;
-  std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
+  std::vector<U32> segments_;            // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
   bool started_ = false, with_results_ = false, stacked_ = false;
   std::size_t passes_ = 0, rolled_ = 0;  // walks so far; values in repeats by the last one
+  std::size_t carried_ = 0;              // values that several repeats use, but not the first; the oldest of them
+  U32 first_carried_ = 0;
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block

@@ -2,14 +2,15 @@
 
 A *program* is a plain Python function written once in a workload. The forms differ in what its arguments are:
 
-========  ==========================================================================================
-scalars   ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
-columns   ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
-rows      ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
-arrays    ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
-lanes     no program: leaves that hold whole arrays, computed with by the engine's own operators
-network   no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
-========  ==========================================================================================
+==========  ==========================================================================================
+scalars     ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
+operations  no program: a list of operations, for an engine that is no Python
+columns     ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
+rows        ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
+arrays      ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
+lanes       no program: leaves that hold whole arrays, computed with by the engine's own operators
+network     no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
+==========  ==========================================================================================
 
 An adapter offers a form by overriding its method; a workload asks with :meth:`Adapter.offers`.
 """
@@ -46,6 +47,17 @@ class Parameter:
     grad: float = 0.0
 
 
+class Operations(NamedTuple):
+    """A scalar program as steps: a kind, the number of its first result, and the numbers of its operands.
+
+    Numbers below that of the parameters are theirs; the value is the sum of the nodes ``summed``.
+    """
+
+    steps: list[tuple[str, int, list[int]]]
+    nodes: int
+    summed: list[int]
+
+
 class Training(NamedTuple):
     """An array program being trained: ``step()`` returns the loss, ``gradients()`` those of the last step."""
 
@@ -77,6 +89,10 @@ class Adapter:
 
         Nothing of the graph is left alive when the call returns. An engine without gradients leaves ``grad`` None.
         """
+        raise NotImplementedError
+
+    def operations(self, program: Operations, parameters: list[Any]) -> Callable[[], float]:
+        """As ``scalars``, for a program that is a list of operations."""
         raise NotImplementedError
 
     def graph(self, program: ScalarProgram, parameters: list[Any]) -> Any:
