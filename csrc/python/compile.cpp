@@ -187,6 +187,7 @@ struct LaneArguments {
 };
 
 py::object lane_outcome(const LaneOutcome& outcome) {
+  if (outcome.guard == -2) throw py::error_already_set();
   return py::make_tuple(outcome.guard, outcome.failures, outcome.first);
 }
 
@@ -423,8 +424,8 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name : {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products",
-                           "scheduling"})
+  for (const char* name :
+       {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }
