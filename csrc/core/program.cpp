@@ -32,7 +32,9 @@ Code find_code(const std::string& name) {
 // Reads one line of a program and says what is wrong with it.
 class LineReader {
  public:
-  LineReader(const std::string& line, std::size_t number) : in_(line), line_(line), number_(number) {}
+  LineReader(const std::string& line, std::size_t number) : in_(line), line_(line), number_(number) {
+    in_.exceptions(std::ios::badbit);  // want of memory is no damage
+  }
 
   [[noreturn]] void fail(const std::string& what) const {
     throw std::invalid_argument("damaged program, line " + std::to_string(number_) + ": " + what + ": " +
@@ -187,6 +189,7 @@ std::string Program::text() const {
 Program read_program(const std::string& text) {
   Program p;
   std::istringstream in(text);
+  in.exceptions(std::ios::badbit);
   std::string line;
   bool returned = false;
   for (std::size_t number = 1; std::getline(in, line); ++number) {

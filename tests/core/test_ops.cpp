@@ -61,29 +61,80 @@ void unary_derivatives() {
   }
 }
 
+double binary(Op op, double x, double y) {
+  switch (op) {
+#define TAPEGRAD_BINARY(id, ...) \
+  case Op::id:                   \
+    return Rule<Op::id>::value(x, y);
+#include "core/ops.def"
+    default:
+      CHECK(false);
+      return 0;
+  }
+}
+
+double binary_partial(Op op, double x, double y, int k) {
+  Node a{}, b{}, n{};
+  a.data = x;
+  b.data = y;
+  n.op = op;
+  n.a = &a;
+  n.b = &b;
+  n.data = binary(op, x, y);
+  return partial(n, k);
+}
+
+// Every row with two operands, at points where it is smooth.
 void binary_derivatives() {
-  for (Op op : {Op::add, Op::mul, Op::pow}) {
+  int rows = 0;
+  for (int i = static_cast<int>(Op::powc) + 1; i < static_cast<int>(Op::count); ++i) {
+    const Op op = static_cast<Op>(i);
+    if (info(op).arity != 2) continue;
+    ++rows;
     for (double x : {0.3, 1.0, 2.5}) {
-      for (double y : {-1.5, 0.0, 0.7, 2.0}) {
-        const auto value = [op](double s, double t) {
-          double z = 0;
-          if (op == Op::add) z = Rule<Op::add>::value(s, t);
-          if (op == Op::mul) z = Rule<Op::mul>::value(s, t);
-          if (op == Op::pow) CHECK(power(s, t, &z) == Status::ok);
-          return z;
-        };
-        Node a{}, b{}, n{};
-        a.data = x;
-        b.data = y;
-        n.op = op;
-        n.a = &a;
-        n.b = &b;
-        n.data = value(x, y);
-        CHECK_NEAR(partial(n, 0), difference([&](double t) { return value(t, y); }, x), 1e-7);
-        CHECK_NEAR(partial(n, 1), difference([&](double t) { return value(x, t); }, y), 1e-7);
+      for (double y : {-1.5, 0.25, 0.7, 2.0}) {
+        const auto by_x = [&](double t) { return binary(op, t, y); };
+        const auto by_y = [&](double t) { return binary(op, x, t); };
+        CHECK_NEAR(binary_partial(op, x, y, 0), difference(by_x, x), 1e-7);
+        CHECK_NEAR(binary_partial(op, x, y, 1), difference(by_y, y), 1e-7);
       }
     }
   }
+  CHECK(rows >= 3);
+  for (Op op : {Op::maximum, Op::minimum})
+    for (int k : {0, 1}) CHECK(binary_partial(op, 1.5, 1.5, k) == 0.5);
+  CHECK(binary_partial(Op::pow, 2.0, 0.0, 0) == 0.0);
+  CHECK(binary_partial(Op::pow, 0.0, 1.0, 0) == 1.0);
+  CHECK(binary_partial(Op::pow, 0.5, 1e5, 1) == 0.0);  // the power underflows
+}
+
+// The power rule with the exponent in the node.
+void constant_exponents() {
+  for (double x : {0.3, 1.0, 2.5}) {
+    for (double y : {-1.5, 0.0, 0.7, 2.0, 3.0}) {
+      Node a{}, n{};
+      a.data = x;
+      n.op = Op::powc;
+      n.a = &a;
+      n.exponent = y;
+      n.data = std::pow(x, y);
+      CHECK_NEAR(partial(n, 0), difference([&](double t) { return std::pow(t, y); }, x), 1e-7);
+    }
+  }
+}
+
+// Where a derivative jumps.
+void kinks() {
+  const auto at = [](Op op, double x) {
+    Node a{}, n{};
+    a.data = x;
+    n.op = op;
+    n.a = &a;
+    n.data = unary(op, x);
+    return partial(n, 0);
+  };
+  CHECK(at(Op::relu, 0.0) == 0 && at(Op::relu, -0.0) == 0);
+  CHECK(at(Op::abs, 0.0) == 0 && at(Op::abs, -0.0) == 0);
 }
 
 void edges() {
@@ -120,6 +171,8 @@ void ints() {
 int main() {
   unary_derivatives();
   binary_derivatives();
+  constant_exponents();
+  kinks();
   edges();
   ints();
   std::puts("test_ops: passed");

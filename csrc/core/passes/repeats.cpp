@@ -69,34 +69,30 @@ class Finder {
   Findings search(std::size_t rounds) {
     report_ = {};
     findings_ = {};
-    findings_.owner.assign(size_, kNone);
-    findings_.dropped.assign(size_, false);
     modified_.clear();
     tried_.clear();
-    roles_.assign(size_, kPlain);
-    passes_ = 0;
-    asked_ = fixed_asked_;
-    spots_.assign(size_, {kFixed, 0});  // leaves stay so
-    leaks_.assign(size_, 0);
     rest_.clear();
-    for (U32 n = 0; n < size_; ++n)
-      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+    started_ = false;
+    passes_ = 0;
     std::vector<ChainInfo> open = chains_.found;
     if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
-    std::sort(open.begin(), open.end(), [this](const ChainInfo& a, const ChainInfo& b) {
-      const auto span = [this](const ChainInfo& c) { return (c.end == kNone ? size_ : c.end) - c.first; };
+    const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
+    std::unordered_map<U32, std::size_t> width;  // of all chains with so many terms
+    for (const ChainInfo& c : open) width[c.repeats] += span(c);
     std::size_t failures = 0, done = 0;
     for (const ChainInfo& c : open) {
       if (done == rounds || failures == kMaxFailures || passes_ >= kMaxPasses) break;
-      if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
-      if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations && !always_) break;
+      if (tried_.count(c.end) || (started_ && c.end != kNone && findings_.owner[c.end] != kNone)) continue;
+      if (width[c.repeats] < least() && !always_) continue;
+      if (!started_) start();
       candidates_.clear();
       for (const ChainInfo& other : open) {
         if (other.repeats != c.repeats || other.end == kNone || findings_.owner[other.end] != kNone) continue;
-        if (roles_[other.end] == kModified) continue;
+        if (roles_[other.end] == kModified || tried_.count(other.end)) continue;
         candidates_.push_back(other.end);
         roles_[other.end] = kCandidate;
       }
@@ -122,12 +118,29 @@ class Finder {
     chains_ = find_chains(p_, uses_);
   }
 
+  // What a class of chains has to span, and its repeats to hold, to be worth a walk over all that is left.
+  std::size_t least() const { return std::max(kMinOperations, (started_ ? rest_.size() : size_) / 64); }
+
+  void start() {
+    started_ = true;
+    findings_.owner.assign(size_, kNone);
+    findings_.dropped.assign(size_, false);
+    roles_.assign(size_, kPlain);
+    asked_ = fixed_asked_;
+    spots_.assign(size_, {kFixed, 0});  // leaves stay so
+    leaks_.assign(size_, 0);
+    for (U32 n = 0; n < size_; ++n)
+      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+  }
+
   // One search with the repeats of all chains that have as many terms as `c`, k-th terms together. Where such chains
   // depend on each other, only with those of one depth; where a block feeds what it reads, without such values.
   bool round(const ChainInfo& c) {
-    if (c.end != kNone) tried_.insert(c.end);
+    tried_.insert(c.end);
     segments_.clear();
-    if (!label(c.repeats, false)) {
+    const bool sound = label(c.repeats, false);
+    if (rolled_ < least() && !always_) return false;
+    if (!sound) {
       find_depths();
       const U32 depth = c.end == kNone ? kNone : depth_[c.end];
       for (U32 end : candidates_) roles_[end] = c.end != kNone && depth_[end] == depth ? kCandidate : kPlain;
@@ -203,6 +216,7 @@ class Finder {
   // the range of the lanes that use a value.
   bool label(U32 lanes, bool strict) {
     ++passes_;
+    rolled_ = 0;
     active_.clear();
     crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
@@ -249,13 +263,14 @@ class Finder {
       }
       const Spot by = spot;
       for_each_value(n, [&](U32 operand) { use(operand, by); });
+      rolled_ += by.lane == by.position;
       if (by.lane == kNone || by.lane == by.position) continue;
       spot.lane = kNone;
       if (by.position - by.lane > lanes / 4) continue;
       ++crossings_[by.lane];
       --crossings_[by.position];
     }
-    return !feeds_itself();
+    return (rolled_ < least() && !always_) || !feeds_itself();
   }
 
   U32 lane_of(U32 repeat) const { return segments_.empty() ? repeat : segments_[repeat]; }
@@ -512,8 +527,8 @@ class Finder {
   std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
-  bool with_results_ = false, stacked_ = false;
-  std::size_t passes_ = 0;
+  bool started_ = false, with_results_ = false, stacked_ = false;
+  std::size_t passes_ = 0, rolled_ = 0;  // walks so far; values in repeats by the last one
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block
