@@ -89,7 +89,7 @@ def lanes_of(f):
 
 
 # ---- loops as learners write them
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_over_the_rows_of_an_array():
@@ -100,7 +100,9 @@ def test_a_loss_over_the_rows_of_an_array():
     def loss(X, y):
         total = 0
         for x, t in zip(X, y, strict=True):
-            hidden = [sum((wi * xi for wi, xi in zip(row, x, strict=True)), bi).tanh() for row, bi in zip(w, b)]
+            hidden = [
+                sum((wi * xi for wi, xi in zip(row, x, strict=True)), bi).tanh() for row, bi in zip(w, b, strict=True)
+            ]
             total = total + (sum(a * h for a, h in zip(v, hidden, strict=True)) - t) ** 2
         return total / len(y)
 
@@ -116,7 +118,9 @@ def test_lists_of_lists_closed_over_and_passed(ahead):
     X, y = rows(rng, 60, 5).tolist(), rows(rng, 60).tolist()
 
     def over(X, y):
-        losses = [(sum((wi * xi for wi, xi in zip(w, x, strict=True)), b).tanh() - t) ** 2 for x, t in zip(X, y, strict=True)]
+        losses = [
+            (sum((wi * xi for wi, xi in zip(w, x, strict=True)), b).tanh() - t) ** 2 for x, t in zip(X, y, strict=True)
+        ]
         return sum(losses) / len(losses) + 0.01 * sum(p * p for p in w)
 
     f = agrees(over, [*w, b], X, y) if ahead else agrees(lambda: over(X, y), [*w, b])
@@ -164,11 +168,16 @@ def test_sequences_of_a_batch_are_the_lanes_of_a_recurrent_network():
         for sequence in batch:
             h = [0.0] * 4
             for x, target in itertools.pairwise(sequence):
-                h = [(a * x + sum(c * d for c, d in zip(row, h, strict=True))).tanh() for a, row in zip(into, state)]
+                h = [
+                    (a * x + sum(c * d for c, d in zip(row, h, strict=True))).tanh()
+                    for a, row in zip(into, state, strict=True)
+                ]
                 total = total + (sum(a * d for a, d in zip(out, h, strict=True)) - target) ** 2
         return total / batch.size
 
-    assert lanes_of(agrees(loss, flatten([into, state, out]), rows(rng, 30, 8))) == [30]
+    f = agrees(loss, flatten([into, state, out]), rows(rng, 30, 8))
+    assert lanes_of(f) == [30]
+    assert f.program.near_misses == []
 
 
 def test_one_long_sequence_keeps_its_order():
@@ -179,12 +188,17 @@ def test_one_long_sequence_keeps_its_order():
     def loss():
         h, losses = [Value(0.0)] * 5, []
         for now, then in itertools.pairwise(text):
-            h = [(e + sum(a * c for a, c in zip(row, h, strict=True))).tanh() for e, row in zip(embedding[now], state)]
+            h = [
+                (e + sum(a * c for a, c in zip(row, h, strict=True))).tanh()
+                for e, row in zip(embedding[now], state, strict=True)
+            ]
             parts = [sum(a * c for a, c in zip(row, h, strict=True)).exp() for row in out]
             losses.append(-(parts[then] / sum(parts)).log())
         return sum(losses) / len(losses)
 
-    assert lanes_of(agrees(loss, flatten([embedding, state, out])))
+    f = agrees(loss, flatten([embedding, state, out]))
+    assert lanes_of(f)
+    assert any("carried on from repeat to repeat" in words for words in f.program.near_misses)
 
 
 def test_monte_carlo():
@@ -342,7 +356,7 @@ def test_where_detach_and_custom_gradients_inside():
 
 
 # ---- guards
-# ----------------------------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_guard_that_fails_in_one_repeat_records_anew():
@@ -357,6 +371,7 @@ def test_a_guard_that_fails_in_one_repeat_records_anew():
         return total
 
     f = tapegrad.compile(loss)
+    X = rows(rng, 60, 3)
     for k in range(6):
         X = rows(rng, 60, 3) if k < 3 else X * np.where(rows(rng, 60, 1) > 1.6, -1.0, 1.0)
         value, by_param, _ = eager(loss, w, (X,))
@@ -392,7 +407,7 @@ def test_a_failed_guard_changes_no_gradient():
 
 
 # ---- near misses, planted
-# --------------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mutation", ["operation", "operand", "constant", "missing", "exponent", "parameter", "none"])
@@ -472,7 +487,7 @@ def test_without_repeats_the_bits_are_those_of_eager_code():
 
 
 # ---- with the rest of compiled functions
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------
 
 
 def moving_average(w):

@@ -59,9 +59,9 @@ struct LayerKernels {
 // The kernels for the instruction set that lanes.hpp uses.
 const LayerKernels& layer_kernels();
 
-// Packs weights[row * row_step + column * column_step] for LayerProduct::panels; returns the end of the panels.
-template <typename Weight>
-double* pack_panels(std::size_t rows, std::size_t columns, double* to, Weight weight) {
+// Writes weight(row, column) in the order of LayerProduct::panels; returns the end of the panels.
+template <typename T, typename Weight>
+T* pack_panels(std::size_t rows, std::size_t columns, T* to, Weight weight) {
   for (std::size_t first = 0; first < rows; first += kPanelRows) {
     const std::size_t end = first + kPanelRows < rows ? first + kPanelRows : rows;
     for (std::size_t c = 0; c < columns; ++c)

@@ -9,19 +9,13 @@ namespace {
 
 using U32 = std::uint32_t;
 
-constexpr std::size_t kAlignment = 8;  // doubles: a cache line
-
-std::size_t aligned(std::size_t size) {
-  return (size + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 const U32* data_of(const std::vector<U32>& v) {
   return v.empty() ? nullptr : v.data();
 }
 
 }  // namespace
 
-LayerCode::LayerCode(const LayerSteps& steps, const std::vector<U32>& lane_of_slot, U32 unused) {
+LayerCode::LayerCode(const LayerSteps& steps, const std::vector<U32>& lane_of_slot, U32 unused) : unused_(unused) {
   const auto arrays = [&](const std::vector<U32>& slots) {
     std::vector<U32> out;
     out.reserve(slots.size());
@@ -29,23 +23,25 @@ LayerCode::LayerCode(const LayerSteps& steps, const std::vector<U32>& lane_of_sl
     return out;
   };
   for (const ForwardLayer& l : steps.forward) {
-    Forward f{arrays(l.x), arrays(l.z), arrays(l.start), l.weights, l.biases, l.bias_end, l.relu, packed_, 0};
+    Forward f{arrays(l.x), arrays(l.z), arrays(l.start), l.biases, l.bias_end, l.relu, packed_.size(), 0};
     if (std::count(f.start.begin(), f.start.end(), kNoArray) == static_cast<std::ptrdiff_t>(f.start.size()))
       f.start.clear();
-    f.bias = f.panels + aligned(f.weights.size());
-    packed_ = f.bias + aligned(f.y.size());
+    add_panels(f.y.size(), f.x.size(), l.weights);
+    f.bias = packed_.size();
+    packed_.resize(packed_.size() + f.y.size(), unused_);
     forward_.push_back(std::move(f));
   }
   for (const BackwardLayer& l : steps.backward) {
-    Backward b{arrays(l.g), arrays(l.x), {}, {}, {}, l.dweights, {}, {}, false, false, packed_};
+    Backward b{arrays(l.g), arrays(l.x), {}, {}, l.dweights, {}, {}, false, false, packed_.size()};
     const std::size_t rows = l.rows(), columns = l.x.size();
     bool any_start = false;
+    std::vector<U32> weights;
     for (std::size_t c = 0; c < columns; ++c) {
       if (l.dx[c] == kNoSlot) continue;
       b.dx.push_back(lane_of_slot[l.dx[c]]);
       b.start.push_back(l.store[c] ? kNoArray : b.dx.back());
       any_start = any_start || !l.store[c];
-      for (std::size_t r = 0; r < rows; ++r) b.weights.push_back(l.weights[r * columns + c]);
+      for (std::size_t r = 0; r < rows; ++r) weights.push_back(l.weights[r * columns + c]);
     }
     if (!any_start) b.start.clear();
     for (U32& target : b.dweights) {
@@ -61,28 +57,26 @@ LayerCode::LayerCode(const LayerSteps& steps, const std::vector<U32>& lane_of_sl
         else
           b.more_bias.insert(b.more_bias.end(), {r, l.dbias[k]});
       }
-    packed_ += aligned(b.weights.size());
+    add_panels(b.dx.size(), rows, weights);
     backward_.push_back(std::move(b));
   }
 }
 
+void LayerCode::add_panels(std::size_t rows, std::size_t columns, const std::vector<U32>& weights) {
+  const std::size_t begin = packed_.size();
+  packed_.resize(begin + rows * columns);
+  pack_panels(rows, columns, packed_.data() + begin,
+              [&](std::size_t r, std::size_t c) { return weights[r * columns + c]; });
+}
+
 void LayerCode::pack(const double* uniform, double* packed) const {
+  for (std::size_t k = 0; k < packed_.size(); ++k) packed[k] = uniform[packed_[k]];
   for (const Forward& f : forward_) {
-    const std::size_t rows = f.y.size(), columns = f.x.size();
-    const U32* weights = f.weights.data();
-    pack_panels(rows, columns, packed + f.panels,
-                [=](std::size_t r, std::size_t c) { return uniform[weights[r * columns + c]]; });
     double* bias = packed + f.bias;
-    for (std::size_t r = 0, k = 0; r < rows; ++r) {
+    for (std::size_t r = 0, k = 0; r < f.y.size(); ++r) {
       bias[r] = k < f.bias_end[r] ? uniform[f.biases[k++]] : 0.0;
       for (; k < f.bias_end[r]; ++k) bias[r] += uniform[f.biases[k]];
     }
-  }
-  for (const Backward& b : backward_) {
-    const std::size_t rows = b.g.size();
-    const U32* weights = b.weights.data();
-    pack_panels(b.dx.size(), rows, packed + b.panels,
-                [=](std::size_t c, std::size_t r) { return uniform[weights[c * rows + r]]; });
   }
 }
 

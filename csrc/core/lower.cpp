@@ -59,7 +59,8 @@ class Lowerer {
     if (!how_.forward_only) backward();
     out_.exact = how_.exact;
     registers_ = static_cast<U32>(2 * size_);
-    if (how_.schedule) registers_ = schedule(out_, registers_);
+    if (gathers()) registers_ = gather(out_, registers_);
+    if (how_.schedule) schedule(out_, registers_);
     slot_.resize(registers_, kNoSlot);
     for (std::uint32_t o : p_.outputs) out_.outputs.push_back(value(o));
     for (const Guard& g : p_.guards) out_.guards.push_back({value(g.value), g});
@@ -292,10 +293,15 @@ class Lowerer {
   static constexpr U32 kSettled = 1u << 31;
   U32 exponent_register(std::size_t n) const { return kSettled + exponent_of_[n]; }
 
+  bool gathers() const { return how_.gather || how_.schedule; }
+
   // How the next part of the operand's gradient is written.
   Mode mode(U32 operand) {
     if (!live_[operand] || gradient_[operand] == current_) return Mode::none;
-    if (is_leaf(p_.code[operand].code) || written_[operand] || !how_.first_writer_stores) return Mode::add;
+    const Code code = p_.code[operand].code;
+    if ((is_leaf(code) && !(how_.fresh_inputs && code == Code::input)) || written_[operand] ||
+        !how_.first_writer_stores)
+      return Mode::add;
     written_[operand] = true;
     return Mode::store;
   }
@@ -353,11 +359,24 @@ class Lowerer {
           s.y = exponent_register(n);
           emit(s, n, i.a, kNoSlot);
           break;
+        case Code::div:
+          if (gathers() && !how_.exact && is_one(i.a)) {
+            s.code = kReciprocal;
+            s.mode_x = mode(i.b);
+            s.dx = gradient(i.b);
+            s.z = value(static_cast<U32>(n));
+            if (s.mode_x != Mode::none) out_.backward.push_back(s);
+            break;
+          }
+          emit(s, n, i.a, i.b);
+          break;
         default:
           emit(s, n, i.a, kArity[static_cast<int>(i.code)] == 2 ? i.b : kNoSlot);
       }
     }
   }
+
+  bool is_one(U32 i) const { return p_.code[i].code == Code::constant && p_.code[i].number == 1; }
 
   void emit_binary(Step s, U32 a, U32 b) {
     s.mode_x = mode(a);

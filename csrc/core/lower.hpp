@@ -10,20 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "core/kinds.hpp"
 #include "core/passes/passes.hpp"
 
 namespace tapegrad {
 
 inline constexpr std::uint32_t kNoSlot = ~0u;
-
-// What a backward step does to the gradient of an operand.
-enum class Mode : std::uint8_t { none, add, store };
-
-// Codes of steps beyond those of Code.
-inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);     // backward: dx += y * g
-inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;  // backward: g = 0
-inline constexpr std::uint16_t kDot = static_cast<std::uint16_t>(Code::count) + 2;  // z = or += the terms; schedule.hpp
-inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 3;
 
 struct Step {
   std::uint16_t code = 0;
@@ -55,7 +47,7 @@ struct Lowered {
   std::uint32_t seed = kNoSlot;  // gradient of the output; kNoSlot where nothing wanted depends on it
   std::vector<std::uint32_t> outputs;
   std::vector<CheckedSlot> guards;
-  bool spelled_out = false;  // in the form that schedule.hpp tells of, for ScalarCode only
+  bool spelled_out = false;  // in the form that schedule.hpp tells of
   bool exact = true;         // as in Lowering
 };
 
@@ -66,8 +58,11 @@ struct Lowering {
   bool first_writer_stores = true;
   bool share_slots = true;
   bool fuse_products = true;
-  bool schedule = false;  // put the steps in an order that suits ScalarCode; LaneCode takes them as they are
-  bool exact = true;      // ScalarCode has to give the bits of eager code
+  // What follows is for ScalarCode and ColumnCode; LaneCode takes steps as they are.
+  bool gather = false;        // gradients as sums of products, see schedule.hpp
+  bool schedule = false;      // gather, and put the steps in an order with long runs of one kind
+  bool fresh_inputs = false;  // what is in the gradients of inputs is written over, not added to
+  bool exact = true;          // with the bits of eager code
 };
 
 // With gradients the program must have one output. Time and memory linear in its instructions.

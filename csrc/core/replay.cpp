@@ -4,27 +4,15 @@
 
 #include <algorithm>
 
+#include "core/encode.hpp"
 #include "core/lanes.hpp"
 #include "core/ops.hpp"
+#include "core/powers.hpp"
 #include "core/schedule.hpp"
 
 namespace tapegrad {
 
 namespace {
-
-using Word = std::uint32_t;
-
-constexpr Word kEnd = kKinds;
-// Kinds of runs that may be computed all at once, with the kernels of lanes.hpp.
-constexpr Word kVectors = kKinds + 1;
-constexpr Word kFewest = 3, kMost = 64;  // steps in such a run
-
-constexpr Word forward_kind(Code code) {
-  return kind_of(static_cast<std::uint16_t>(code), Mode::none, Mode::none);
-}
-constexpr Word backward_kind(Code code, Mode x, Mode y) {
-  return kind_of(static_cast<std::uint16_t>(code), x, y);
-}
 
 template <Mode mode>
 inline void put(double* m, Word slot, double amount) {
@@ -86,7 +74,7 @@ inline bool binary(double* m, const Word*& w, Word n, Failure* failure) {
       }
     }
     if constexpr (op == Op::powc)
-      m[w[0]] = fn::pow(x, y);
+      m[w[0]] = powers::power(x, y);
     else
       m[w[0]] = Rule<op>::value(x, y);
   }
@@ -111,7 +99,7 @@ inline const Word* binary_backward(double* m, const Word* w, Word n) {
 
 template <Mode mode>
 inline const Word* powc_backward(double* m, const Word* w, Word n) {
-  for (; n; --n, w += 4) put<mode>(m, w[0], fn::pow_dx(m[w[2]], m[w[3]]) * m[w[1]]);
+  for (; n; --n, w += 4) put<mode>(m, w[0], powers::power_dx(m[w[2]], m[w[3]]) * m[w[1]]);
   return w;
 }
 
@@ -127,7 +115,7 @@ inline const Word* select_backward(double* m, const Word* w, Word n) {
 }
 
 const Word* vector_forward(Op op, double* m, const Word* w, Word n) {
-  double x[kMost], z[kMost];
+  double x[kMostAtOnce], z[kMostAtOnce];
   for (Word k = 0; k < n; ++k) x[k] = m[w[2 * k + 1]];
   lanes::forward(op, n, x, z);
   for (Word k = 0; k < n; ++k) m[w[2 * k]] = z[k];
@@ -135,7 +123,7 @@ const Word* vector_forward(Op op, double* m, const Word* w, Word n) {
 }
 
 const Word* vector_backward(Op op, double* m, const Word* w, Word n) {
-  double x[kMost], z[kMost], g[kMost], dx[kMost];
+  double x[kMostAtOnce], z[kMostAtOnce], g[kMostAtOnce], dx[kMostAtOnce];
   for (Word k = 0; k < n; ++k) {
     g[k] = m[w[4 * k + 1]];
     x[k] = m[w[4 * k + 2]];
@@ -172,97 +160,6 @@ constexpr bool has_vector_backward(Code code) {
   return code == Code::softplus || code == Code::sin || code == Code::cos || code == Code::sinh || code == Code::cosh;
 }
 
-bool is_unary(std::uint16_t code) {
-  return code < static_cast<std::uint16_t>(Code::table_end) && kArity[code] == 1 &&
-         code != static_cast<std::uint16_t>(Code::powc);
-}
-
-// Writes the words of a list of steps.
-class Encoder {
- public:
-  Encoder(const Lowered& lowered, std::uint32_t one) : l_(lowered), one_(one), written_(one + 1, 0) {}
-
-  std::vector<Word> encode(const std::vector<Step>& steps, bool backward) {
-    out_.clear();
-    for (std::size_t n = 0; n < steps.size();) {
-      const Word kind = kind_of(l_, steps[n]);
-      std::size_t end = n + 1;
-      while (end < steps.size() && kind_of(l_, steps[end]) == kind) ++end;
-      if (vectorizes(steps[n], backward)) {
-        while (n < end) n = independent_part(steps, n, end, kind, backward);
-      } else {
-        put_run(steps, n, end, kind, backward);
-      }
-      n = end;
-    }
-    out_.insert(out_.end(), {kEnd, 0});
-    return std::move(out_);
-  }
-
- private:
-  bool vectorizes(const Step& s, bool backward) const {
-    if (l_.exact || s.code >= static_cast<std::uint16_t>(Code::table_end)) return false;
-    const auto code = static_cast<Code>(s.code);
-    return backward ? has_vector_backward(code) && s.mode_x == Mode::store : has_vector_forward(code);
-  }
-
-  // As many steps as do not read what one of them writes.
-  std::size_t independent_part(const std::vector<Step>& steps, std::size_t n, std::size_t end, Word kind,
-                               bool backward) {
-    ++run_;
-    std::size_t last = n;
-    for (; last < end && last - n < kMost; ++last) {
-      const Step& s = steps[last];
-      const auto reads = [&](Word slot) { return slot != kNoSlot && written_[slot] == run_; };
-      if (reads(s.x) || (backward && (reads(s.z) || reads(s.g)))) break;
-      written_[backward ? s.dx : s.z] = run_;
-    }
-    put_run(steps, n, last, last - n >= kFewest ? kind + kVectors : kind, backward);
-    return last;
-  }
-
-  void put_run(const std::vector<Step>& steps, std::size_t n, std::size_t end, Word kind, bool backward) {
-    out_.push_back(kind);
-    out_.push_back(static_cast<Word>(end - n));
-    for (; n < end; ++n) backward ? put_backward(steps[n]) : put_forward(steps[n]);
-  }
-
-  void put_slots(std::initializer_list<Word> slots) {
-    for (const Word slot : slots) out_.push_back(slot == kNoSlot ? one_ : slot);
-  }
-
-  void put_dot(const Step& s) {
-    bool factors = false;
-    for (Word k = s.first; k < s.first + s.count; ++k) factors = factors || l_.terms[k].y != kNoSlot;
-    out_.push_back(s.z);
-    for (Word k = s.first; k < s.first + s.count; ++k) {
-      out_.push_back(l_.terms[k].x);
-      if (factors) put_slots({l_.terms[k].y});
-    }
-  }
-
-  void put_forward(const Step& s) {
-    if (s.code == kDot) return put_dot(s);
-    if (is_unary(s.code)) return put_slots({s.z, s.x});
-    if (s.code == static_cast<std::uint16_t>(Code::select)) return put_slots({s.z, s.x, s.y, s.g});
-    put_slots({s.z, s.x, s.y});
-  }
-
-  void put_backward(const Step& s) {
-    if (s.code == kDot) return put_dot(s);
-    if (is_unary(s.code)) return put_slots({s.dx, s.g, s.x, s.z});
-    if (s.code == static_cast<std::uint16_t>(Code::powc)) return put_slots({s.dx, s.g, s.x, s.y});
-    if (s.code == static_cast<std::uint16_t>(Code::select)) return put_slots({s.dx, s.dy, s.g, s.x});
-    put_slots({s.dx, s.dy, s.g, s.x, s.y, s.z});
-  }
-
-  const Lowered& l_;
-  const Word one_;
-  std::vector<Word> out_;
-  std::vector<Word> written_;  // the last run that wrote to each slot
-  Word run_ = 0;
-};
-
 #define TAPEGRAD_DOTS_OF(terms, adds)      \
   case dot_kind(terms, adds, false):       \
     w = dots<terms, adds, false>(m, w, n); \
@@ -275,10 +172,12 @@ class Encoder {
     w = dots<0, false, false>(m, w, n);                                                                             \
     break;                                                                                                          \
     TAPEGRAD_DOTS_OF(1, false)                                                                                      \
-    TAPEGRAD_DOTS_OF(2, false) TAPEGRAD_DOTS_OF(3, false) TAPEGRAD_DOTS_OF(4, false) TAPEGRAD_DOTS_OF(5, false)     \
-        TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false) TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true)  \
-            TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true) TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) \
-                TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) TAPEGRAD_DOTS_OF(8, true)
+    TAPEGRAD_DOTS_OF(2, false)                                                                                      \
+    TAPEGRAD_DOTS_OF(3, false)                                                                                      \
+    TAPEGRAD_DOTS_OF(4, false) TAPEGRAD_DOTS_OF(5, false) TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false)     \
+        TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true) TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true)    \
+            TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) \
+                TAPEGRAD_DOTS_OF(8, true)
 
 template <bool checked>
 Failure run_forward(const Word* w, double* m) {
@@ -301,7 +200,7 @@ Failure run_forward(const Word* w, double* m) {
   case forward_kind(Code::id):                                                       \
     if (!unary<Op::id, checked>(m, w, n, &failure)) return failure;                  \
     break;                                                                           \
-  case forward_kind(Code::id) + kVectors:                                            \
+  case forward_kind(Code::id) + kAtOnce:                                             \
     if constexpr (has_vector_forward(Code::id)) w = vector_forward(Op::id, m, w, n); \
     break;
 #define TAPEGRAD_BINARY(id, ...)                                     \
@@ -318,18 +217,14 @@ Failure run_forward(const Word* w, double* m) {
 }  // namespace
 
 ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), slots_(lowered.slots + 1) {
-  // The last slot holds 1, for products that lack a factor; slots not read point there too.
-  if (lowered.spelled_out) {
-    Encoder encoder(lowered, lowered.slots);
-    forward_ = encoder.encode(lowered.forward, false);
-    backward_ = encoder.encode(lowered.backward, true);
-  } else {
-    Lowered spelled = lowered;
-    spell_out(spelled);
-    Encoder encoder(spelled, lowered.slots);
-    forward_ = encoder.encode(spelled.forward, false);
-    backward_ = encoder.encode(spelled.backward, true);
+  AtOnce forward_at_once = nullptr, backward_at_once = nullptr;
+  if (!lowered.exact) {
+    forward_at_once = has_vector_forward;
+    backward_at_once = has_vector_backward;
   }
+  // The last slot holds 1, for products that lack a factor; slots not read point there too.
+  forward_ = encode(lowered, Direction::forward, lowered.slots, forward_at_once);
+  backward_ = encode(lowered, Direction::backward, lowered.slots, backward_at_once);
 }
 
 void ScalarCode::prepare(double* m) const {
@@ -362,6 +257,9 @@ void ScalarCode::backward(double* m) const {
     break;
         TAPEGRAD_MODES(TAPEGRAD_SELECT)
 #undef TAPEGRAD_SELECT
+      case kReciprocalKind:
+        for (const Word* end = w + 4 * n; w < end; w += 4) m[w[0]] = -m[w[3]] * m[w[3]] * m[w[1]];
+        break;
       case backward_kind(Code::powc, A, N):
         w = powc_backward<A>(m, w, n);
         break;
@@ -375,7 +273,7 @@ void ScalarCode::backward(double* m) const {
   case backward_kind(Code::id, S, N):                                                  \
     w = unary_backward<Op::id, S>(m, w, n);                                            \
     break;                                                                             \
-  case backward_kind(Code::id, S, N) + kVectors:                                       \
+  case backward_kind(Code::id, S, N) + kAtOnce:                                        \
     if constexpr (has_vector_backward(Code::id)) w = vector_backward(Op::id, m, w, n); \
     break;
 #define TAPEGRAD_BINARY_CASE(id, mx, my)          \

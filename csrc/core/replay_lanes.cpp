@@ -424,8 +424,10 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   guards->failures.assign(guard_count, 0);
   guards->first.assign(guard_count, 0);
   const bool sums = param_gradients_ != kNoSlot && run.param_gradients;
-  if (sums) std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
-  if (!run.lanes) return;
+  const auto clear = [&] {
+    if (sums) std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
+  };
+  if (!run.lanes) return clear();
   // Blocks of equal size, as few as the cache allows; groups of whole blocks.
   const std::size_t blocks = (run.lanes + block_ - 1) / block_;
   const std::size_t stride = padded((run.lanes + blocks - 1) / blocks);
@@ -479,6 +481,7 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   for (std::unique_ptr<Worker>& w : workers) give_back(std::move(w));
   guards->interrupted = stop;
 
+  clear();
   for (std::size_t group = 0; sums && group < groups; ++group)
     for (std::uint32_t k = 0; k < params_; ++k) run.param_gradients[k] += partial[group * params_ + k];
   for (std::size_t group = 0; guard_count && group < groups; ++group)

@@ -101,6 +101,13 @@ U32 add_carrier(Program& p, const std::vector<U32>& operands, const std::vector<
   return p.add(carrier);
 }
 
+// How many of the first places lie next to each other: parameters do, mostly, and are then copied as one.
+std::size_t first_run(const std::vector<U32>& places) {
+  std::size_t run = std::min<std::size_t>(places.size(), 1);
+  while (run < places.size() && places[run] == places[run - 1] + 1) ++run;
+  return run;
+}
+
 void count_passes(std::vector<PassCount>& all, const std::vector<PassCount>& more) {
   for (const PassCount& c : more) {
     const auto at = std::find_if(all.begin(), all.end(), [&](const PassCount& a) { return a.name == c.name; });
@@ -118,10 +125,11 @@ struct RepeatCode::StageCode {
   const Stage* stage;
   Lowered lowered;
   ScalarCode code;
-  U32 first_output = 0;            // of the lowered program: 1 after the carrier
-  std::vector<U32> seeds;          // places whose gradients the stage takes, in the order of its last inputs
-  std::vector<U32> wanted;         // positions in stage->inputs whose gradients it gives
-  StageCode(const Stage* s, Lowered l) : stage(s), lowered(std::move(l)), code(lowered) {}
+  U32 first_output = 0;     // of the lowered program: 1 after the carrier
+  std::vector<U32> seeds;   // places whose gradients the stage takes, in the order of its last inputs
+  std::vector<U32> wanted;  // positions in stage->inputs whose gradients it gives
+  std::size_t run;          // of the inputs
+  StageCode(const Stage* s, Lowered l) : stage(s), lowered(std::move(l)), code(lowered), run(first_run(s->inputs)) {}
 };
 
 struct RepeatCode::BodyCode {
@@ -145,13 +153,14 @@ struct RepeatCode::BodyCode {
   std::unique_ptr<Way> forward, both;  // both is null where nothing wanted depends on the body
   std::vector<ColumnRead> columns;
   // Of `both`: outputs of the lanes by output of the body, and where seeds come from.
-  bool direct = false;                // the only gradient is that of the first output: a number for all lanes
+  bool direct = false;  // the only gradient is that of the first output: a number for all lanes
   U32 direct_output = 0;
-  std::vector<U32> sum_seeds;         // sums whose gradients are params after the uniforms
-  std::vector<U32> out_seeds;         // outs whose gradients are columns after the columns
-  std::vector<U32> outputs;           // output of the lanes for each output of the body
+  std::vector<U32> sum_seeds;  // sums whose gradients are params after the uniforms
+  std::vector<U32> out_seeds;  // outs whose gradients are columns after the columns
+  std::vector<U32> outputs;    // output of the lanes for each output of the body
   U32 lane_outputs = 0;
   bool uniform_gradients = false;
+  std::size_t run = 0;  // of the uniforms
 };
 
 struct RepeatCode::Memory {
@@ -221,6 +230,7 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
       if (repeat.level != level) continue;
       BodyCode& body = bodies_[r];
       body.repeat = &repeat;
+      body.run = first_run(repeat.uniforms);
       steps_ += repeat.body.code.size() * repeat.lanes;
       std::vector<bool> by_column, by_uniform;
       for (const Column& c : repeat.columns) {
@@ -315,17 +325,18 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
   // Whether the last bodies' seeds can be known before they run, and that is not dearer than running them twice.
   if (gradients_ && last_level_ + 1 < plan.stages.size()) {
     const Stage& last = plan.stages[last_level_ + 1];
-    std::vector<bool> unknown(last.program.inputs, false), made(plan.places, false);
+    std::vector<bool> unknown(last.program.inputs, false);
+    made_.assign(plan.places, false);
     std::size_t lane_work = 0;
     for (const Repeat& r : plan.repeats) {
       if (r.level != last_level_) continue;
       lane_work += r.body.code.size() * r.lanes / 8;
-      for (U32 at : r.sums) made[at] = true;
+      for (U32 at : r.sums) made_[at] = true;
       for (const auto& out : r.outs)
         for (U32 at : out)
-          if (at != kNoPlace) made[at] = true;
+          if (at != kNoPlace) made_[at] = true;
     }
-    for (U32 k = 0; k < last.inputs.size(); ++k) unknown[k] = made[last.inputs[k]];
+    for (U32 k = 0; k < last.inputs.size(); ++k) unknown[k] = made_[last.inputs[k]];
     early_ = is_affine(last.program, unknown) && last.program.code.size() < 2 * lane_work;
   }
 }
@@ -371,13 +382,15 @@ void RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, cons
     const BodyCode::Way& way = gradients ? *body.both : *body.forward;
     Memory::Body& m = memory.bodies[b];
     const std::size_t lanes = repeat.lanes;
-    const auto gather = [&](const std::vector<U32>& places, const std::vector<double>& from, double* to) {
-      for (std::size_t k = 0; k < places.size(); ++k) to[k] = places[k] == kNoPlace ? 0.0 : from[places[k]];
+    const auto gather = [&](const std::vector<U32>& places, const std::vector<double>& from, double* to,
+                            std::size_t start = 0) {
+      for (std::size_t k = start; k < places.size(); ++k) to[k] = places[k] == kNoPlace ? 0.0 : from[places[k]];
     };
 
     const Split& split = way.split;
     m.params.resize(split.lanes.params);
-    gather(repeat.uniforms, memory.places, m.params.data());
+    if (body.run) std::copy_n(memory.places.data() + repeat.uniforms[0], body.run, m.params.data());
+    gather(repeat.uniforms, memory.places, m.params.data(), body.run);
     std::size_t top = repeat.uniforms.size();
     if (gradients)
       for (U32 k : body.sum_seeds) m.params[top++] = memory.gradients[repeat.sums[k]];
@@ -464,7 +477,10 @@ void RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, cons
       way.uniform_code.backward(u);
       by_uniform = u + way.uniform.param_gradients;
     }
-    for (std::size_t k = 0; k < repeat.uniforms.size(); ++k) memory.gradients[repeat.uniforms[k]] += by_uniform[k];
+    double* sums = memory.gradients.data() + (body.run ? repeat.uniforms[0] : 0);
+    for (std::size_t k = 0; k < body.run; ++k) sums[k] += by_uniform[k];
+    for (std::size_t k = body.run; k < repeat.uniforms.size(); ++k)
+      memory.gradients[repeat.uniforms[k]] += by_uniform[k];
   }
 }
 
@@ -477,7 +493,9 @@ void RepeatCode::run(const Run& run) const {
 
   const auto forward = [&](const StageCode& s, std::vector<double>& slots) {
     double* in = slots.data() + s.lowered.input_base;
-    for (U32 at : s.stage->inputs) *in++ = m.places[at];
+    const std::vector<U32>& from = s.stage->inputs;
+    if (s.run) std::copy_n(m.places.data() + from[0], s.run, in);
+    for (std::size_t k = s.run; k < from.size(); ++k) in[k] = m.places[from[k]];
     s.code.forward(slots.data());
     for (std::size_t k = 0; k < s.stage->outputs.size(); ++k)
       m.places[s.stage->outputs[k]] = slots[s.lowered.outputs[k + s.first_output]];
@@ -501,23 +519,13 @@ void RepeatCode::run(const Run& run) const {
     std::fill(m.gradients.begin(), m.gradients.end(), 0.0);
     m.gradients[plan_.outputs[0]] = 1.0;
   }
-  const auto all = [](U32) { return true; };
   for (U32 level = 0; level < stages_.size(); ++level) {
     forward(stages_[level], m.stages[level]);
     if (level > last_level_) continue;
     if (level == last_level_ && early) {
-      // The last stage once with whatever values: it gives the seeds.
+      // The last stage once with whatever values: it gives the seeds, which do not depend on them.
       forward(stages_[level + 1], m.stages[level + 1]);
-      std::vector<double> kept = m.gradients;
-      backward(stages_[level + 1], m.stages[level + 1], all);
-      kept.swap(m.gradients);
-      for (const BodyCode& b : bodies_) {
-        if (b.repeat->level != level) continue;
-        for (U32 at : b.repeat->sums) m.gradients[at] = kept[at];
-        for (const auto& out : b.repeat->outs)
-          for (U32 at : out)
-            if (at != kNoPlace) m.gradients[at] = kept[at];
-      }
+      backward(stages_[level + 1], m.stages[level + 1], [&](U32 at) { return made_[at]; });
       run_bodies(m, level, Part::other_values, inputs);
       run_bodies(m, level, Part::gradients, inputs);
     } else {
@@ -529,7 +537,10 @@ void RepeatCode::run(const Run& run) const {
   if (wanted) {
     for (U32 level = static_cast<U32>(stages_.size()); level-- > 0;) {
       if (level <= last_level_ && !(early && level == last_level_)) run_bodies(m, level, Part::gradients, inputs);
-      backward(stages_[level], m.stages[level], all);
+      if (early && level == last_level_ + 1)
+        backward(stages_[level], m.stages[level], [&](U32 at) { return !made_[at]; });
+      else
+        backward(stages_[level], m.stages[level], [](U32) { return true; });
     }
   }
   if (run.param_gradients) std::copy_n(m.gradients.begin(), plan_.params, run.param_gradients);

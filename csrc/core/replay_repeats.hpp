@@ -51,12 +51,17 @@ class RepeatCode {
   struct BodyCode;
   struct Memory;
   std::unique_ptr<Memory> take_memory() const;
-  enum class Part { values, other_values, gradients };  // of all bodies; of those without gradients; both, of the others
+  enum class Part {
+    values,
+    other_values,
+    gradients
+  };  // of all bodies; of those without gradients; both, of the others
   void run_bodies(Memory& m, std::uint32_t level, Part part, const double* inputs) const;
 
   const RepeatPlan& plan_;  // kept by the caller
   bool gradients_ = false;
-  bool early_ = false;  // gradients of the last bodies' sums do not depend on their values
+  bool early_ = false;      // gradients of the last bodies' sums do not depend on their values
+  std::vector<bool> made_;  // places that the last bodies write
   std::uint32_t last_level_ = 0;
   std::size_t steps_ = 0;
   std::vector<StageCode> stages_;

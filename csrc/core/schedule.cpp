@@ -117,13 +117,9 @@ class Gatherer {
   // gathered.
   U32 settle(U32& to, Mode& mode) {
     if (mode == Mode::none) return kNoSlot;
-    const Target& t = targets_[to];
-    if (t.alone) {
-      mode = t.store ? Mode::store : Mode::add;
-      return kNoSlot;
-    }
     mode = Mode::store;
-    return to = registers_++;
+    const Target& t = targets_[to];
+    return t.alone && t.store ? kNoSlot : to = registers_++;
   }
 
   void put(U32 target, const Term& term) {
@@ -324,12 +320,14 @@ void spell_out(Lowered& l) {
   l.backward = std::move(out);
 }
 
-std::uint32_t schedule(Lowered& l, std::uint32_t registers) {
+std::uint32_t gather(Lowered& l, std::uint32_t registers) {
   spell_out(l);
-  registers = Gatherer(l, registers).run();
+  return Gatherer(l, registers).run();
+}
+
+void schedule(Lowered& l, std::uint32_t registers) {
   l.forward = Scheduler(l, l.forward, false, registers).run();
   l.backward = Scheduler(l, l.backward, true, registers).run();
-  return registers;
 }
 
 }  // namespace tapegrad

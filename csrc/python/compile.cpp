@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <new>
+
 #include "core/lanes.hpp"
 #include "core/record.hpp"
 #include "python/numbers.hpp"
@@ -88,8 +90,13 @@ class ResultMemory {
 
  private:
   static constexpr std::size_t kSmall = 4096, kKept = std::size_t{16} << 20;  // numbers, not bytes
+  static constexpr std::align_val_t kLine{64};  // a vector that lies across two cache lines takes twice as long
+  struct Free {
+    void operator()(double* p) const { ::operator delete[](p, kLine); }
+  };
+  using Memory = std::unique_ptr<double[], Free>;
   struct Block {
-    std::unique_ptr<double[]> memory;
+    Memory memory;
     std::size_t count;
   };
   static std::vector<Block>& spare() {  // guarded by the interpreter lock; never destroyed
@@ -98,16 +105,16 @@ class ResultMemory {
   }
   static inline std::size_t kept_ = 0;
 
-  static std::unique_ptr<double[]> take(std::size_t count) {
+  static Memory take(std::size_t count) {
     auto& blocks = spare();
     for (std::size_t i = blocks.size(); i-- > 0;) {
       if (blocks[i].count != count) continue;
-      std::unique_ptr<double[]> memory = std::move(blocks[i].memory);
+      Memory memory = std::move(blocks[i].memory);
       blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i));
       kept_ -= count;
       return memory;
     }
-    return std::unique_ptr<double[]>(new double[count]);
+    return Memory(new (kLine) double[count]);
   }
   static void give_back(Block block) {
     auto& blocks = spare();
@@ -424,8 +431,8 @@ void register_programs(py::module_& m) {
       py::arg("value"), "The number of a Value, unnoticed by a recording.");
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
-  for (const char* name :
-       {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling"})
+  for (const char* name : {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products",
+                           "scheduling", "column kernels"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }

@@ -1,9 +1,12 @@
-// function.cpp: the type of a compiled function. Calls with plain floats go straight to the program last used; every
-// other call, and every call whose guards do not hold, goes to the owner, a Python object that sorts arguments, records
-// and chooses programs.
+// function.cpp: the type of a compiled function. Calls with arguments like those of the last few go straight to their
+// programs; every other call, and every call whose guards do not hold, goes to the owner, a Python object that sorts
+// arguments, records and chooses programs.
+#include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <vector>
 
+#include "python/arguments.hpp"
 #include "python/compile.hpp"
 #include "python/environment.hpp"
 #include "python/observe.hpp"
@@ -17,20 +20,44 @@ namespace {
 
 enum Way { kCallWay, kGradientWay, kBackwardWay, kWays };
 
-// The program that a call with `count` floats may run at once.
+// A program that a call with arguments of some shape may run at once. Counted: a run may let go of the interpreter, and
+// another thread may put it away meanwhile. All under the interpreter lock.
 struct Ready {
   PyObject* program;  // owns `runnable`
   RunnableProgram* runnable;
   PyObject* checks;  // snapshot of the environment
-  Py_ssize_t count;
-  unsigned long long calls;
+  PyObject* finish;  // makes the result of an iterator over the outputs; null where it is one float
+  std::unique_ptr<ArgumentShape> shape;
+  std::size_t users = 1;
+
+  ~Ready() {
+    Py_DECREF(program);
+    Py_DECREF(checks);
+    Py_XDECREF(finish);
+  }
+};
+
+void release(Ready* ready) {
+  if (!--ready->users) delete ready;
+}
+
+// What a call works with, kept alive meanwhile.
+class InUse {
+ public:
+  explicit InUse(Ready* ready) : ready_(ready) { ++ready_->users; }
+  ~InUse() { release(ready_); }
+  InUse(const InUse&) = delete;
+  InUse& operator=(const InUse&) = delete;
+
+ private:
+  Ready* ready_;
 };
 
 struct FunctionObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   PyObject* owner;
   PyObject* weakrefs;
-  Ready ready[kWays];
+  std::vector<Ready*>* ready[kWays];  // the one last used first
 };
 
 FunctionObject* as_function(PyObject* o) {
@@ -39,18 +66,7 @@ FunctionObject* as_function(PyObject* o) {
 
 PyObject *names[kWays], *str_bind, *str_doc, *str_module;
 
-constexpr Py_ssize_t kMaxFast = 16;
-
-// Reads the arguments if the ready program may take them: 1 yes, 0 no, -1 error.
-int read_fast(const Ready& ready, PyObject* const* args, Py_ssize_t count, PyObject* kwnames, double* inputs) {
-  if (!ready.program || count != ready.count || kwnames || observer()) return 0;
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (!PyFloat_CheckExact(args[i])) return 0;
-    inputs[i] = PyFloat_AS_DOUBLE(args[i]);
-  }
-  const int changed = unchanged(ready.checks);
-  return changed < 0 ? -1 : changed == 0;
-}
+constexpr std::size_t kFewNumbers = 16, kMaxReady = 8;
 
 PyObject* slow(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
   std::vector<PyObject*> all{as_function(self)->owner};
@@ -59,108 +75,176 @@ PyObject* slow(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count,
   return PyObject_VectorcallMethod(names[way], all.data(), static_cast<std::size_t>(count + 1), kwnames);
 }
 
-// Runs while `program` is kept alive: a run may let go of the interpreter and another thread may then replace what is
-// ready.
+// Numbers of a call: on the stack where they are few.
+class Numbers {
+ public:
+  explicit Numbers(std::size_t count) {
+    if (count <= kFewNumbers) return;
+    many_.reset(new double[count]);
+    data_ = many_.get();
+  }
+  double* data() { return data_; }
+
+ private:
+  double few_[kFewNumbers];
+  std::unique_ptr<double[]> many_;
+  double* data_ = few_;
+};
+
+PyObject* finished(const Ready& ready, const double* outputs, std::size_t count) {
+  if (!ready.finish) return PyFloat_FromDouble(outputs[0]);
+  PyObject* list = PyList_New(static_cast<Py_ssize_t>(count));
+  for (std::size_t i = 0; list && i < count; ++i) {
+    PyObject* number = PyFloat_FromDouble(outputs[i]);
+    if (!number)
+      Py_CLEAR(list);
+    else
+      PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), number);
+  }
+  PyObject* numbers = list ? PyObject_GetIter(list) : nullptr;
+  Py_XDECREF(list);
+  PyObject* out = numbers ? PyObject_CallOneArg(ready.finish, numbers) : nullptr;
+  Py_XDECREF(numbers);
+  return out;
+}
+
+// 1: served, with the result or an error in *out; 0: another has to.
+template <typename Run>
+int attempt(PyObject* self, Way way, std::size_t place, PyObject* const* args, Py_ssize_t count, Run run,
+            PyObject** out) {
+  std::vector<Ready*>& all = *as_function(self)->ready[way];
+  Ready* ready = all[place];
+  Numbers inputs(ready->shape->numbers());
+  if (!ready->shape->read(args, count, inputs.data())) return 0;
+  const int changed = unchanged(ready->checks);
+  if (changed < 0) return 1;
+  if (changed) {  // does not come back soon
+    const auto found = std::find(all.begin(), all.end(), ready);
+    if (found != all.end()) {
+      all.erase(found);
+      release(ready);
+    }
+    return 0;
+  }
+  const InUse in_use(ready);
+  if (place && place < all.size() && all[place] == ready)
+    std::rotate(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(place),
+                all.begin() + static_cast<std::ptrdiff_t>(place) + 1);
+  const long guard = run(*ready, inputs.data(), out);
+  if (guard >= 0) return 0;
+  ++ready->runnable->direct_calls;
+  return 1;
+}
+
 template <typename Run>
 PyObject* fast(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count, PyObject* kwnames, Run run) {
-  Ready& ready = as_function(self)->ready[way];
-  double inputs[kMaxFast];
-  const int fits = read_fast(ready, args, count, kwnames, inputs);
-  if (fits < 0) return nullptr;
-  if (fits) {
-    PyObject* program = Py_NewRef(ready.program);
-    ++ready.calls;
+  const std::vector<Ready*>* all = as_function(self)->ready[way];
+  if (all && !kwnames && !observer()) {
     PyObject* out = nullptr;
-    long guard = -2;
     try {
-      guard = run(*ready.runnable, inputs, &out);
+      // A place may hold another after an attempt: then one is tried twice or left to the owner, who knows all.
+      for (std::size_t place = 0; place < all->size(); ++place)
+        if (attempt(self, way, place, args, count, run, &out)) return out;
     } catch (const std::bad_alloc&) {
-      PyErr_NoMemory();
+      return PyErr_NoMemory();
     }
-    Py_DECREF(program);
-    if (guard == -1 || guard == -2) return out;
   }
   return slow(self, way, args, count, kwnames);
 }
 
 PyObject* function_vectorcall(PyObject* self, PyObject* const* args, std::size_t nargsf, PyObject* kwnames) {
   return fast(self, kCallWay, args, PyVectorcall_NARGS(nargsf), kwnames,
-              [](RunnableProgram& p, const double* inputs, PyObject** out) {
-                double value;
-                const long guard = p.run(inputs, &value);
-                if (guard == -1) *out = PyFloat_FromDouble(value);
+              [](Ready& ready, const double* inputs, PyObject** out) {
+                const std::size_t count = ready.runnable->program().outputs.size();
+                Numbers outputs(count);
+                const long guard = ready.runnable->run(inputs, outputs.data());
+                if (guard == -1) *out = finished(ready, outputs.data(), count);
                 return guard;
               });
 }
 
 PyObject* function_value_and_grad(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
-  return fast(self, kGradientWay, args, count, kwnames,
-              [count](RunnableProgram& p, const double* inputs, PyObject** out) {
-                double value, gradients[kMaxFast];
-                const long guard = p.run_gradients(inputs, {}, &value, gradients);
-                if (guard != -1) return guard;
-                PyObject* slopes = count == 1 ? PyFloat_FromDouble(gradients[0]) : PyTuple_New(count);
-                if (!slopes) return -2L;
-                for (Py_ssize_t i = 0; count > 1 && i < count; ++i) {
-                  PyObject* slope = PyFloat_FromDouble(gradients[i]);
-                  if (!slope) {
-                    Py_DECREF(slopes);
-                    return -2L;
-                  }
-                  PyTuple_SET_ITEM(slopes, i, slope);
-                }
-                PyObject* shown = PyFloat_FromDouble(value);
-                *out = shown ? PyTuple_Pack(2, shown, slopes) : nullptr;
-                Py_XDECREF(shown);
-                Py_DECREF(slopes);
-                return guard;
-              });
-}
-
-PyObject* function_backward(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
-  return fast(self, kBackwardWay, args, count, kwnames, [](RunnableProgram& p, const double* inputs, PyObject** out) {
+  return fast(self, kGradientWay, args, count, kwnames, [](Ready& ready, const double* inputs, PyObject** out) {
     double value;
-    const long guard = p.run_backward(inputs, &value);
-    if (guard == -1) *out = PyFloat_FromDouble(value);
+    Numbers gradients(ready.shape->numbers());
+    const long guard = ready.runnable->run_gradients(inputs, {}, &value, gradients.data());
+    if (guard != -1) return guard;
+    PyObject* slopes = ready.shape->gradients(gradients.data());
+    PyObject* shown = slopes ? finished(ready, &value, 1) : nullptr;
+    *out = shown ? PyTuple_Pack(2, shown, slopes) : nullptr;
+    Py_XDECREF(shown);
+    Py_XDECREF(slopes);
     return guard;
   });
 }
 
-void put_away(Ready& ready) {
-  PyObject *program = ready.program, *checks = ready.checks;
-  ready = {};
-  Py_XDECREF(program);
-  Py_XDECREF(checks);
+PyObject* function_backward(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
+  return fast(self, kBackwardWay, args, count, kwnames, [](Ready& ready, const double* inputs, PyObject** out) {
+    double value;
+    const long guard = ready.runnable->run_backward(inputs, &value);
+    if (guard == -1) *out = finished(ready, &value, 1);
+    return guard;
+  });
 }
 
-// arm(way, program, checks, count): calls in this way with `count` floats may use the program; None puts it away.
+void put_away(FunctionObject* f, int way) {
+  const std::unique_ptr<std::vector<Ready*>> all(f->ready[way]);
+  f->ready[way] = nullptr;
+  if (!all) return;
+  for (Ready* ready : *all) release(ready);
+}
+
+// arm(way, program, checks, structures, finish): calls in this way with arguments of such structures may use the
+// program; finish makes the result of an iterator over its outputs, None where it is one float.
 PyObject* function_arm(PyObject* self, PyObject* args) {
   int way;
-  PyObject *program, *checks;
-  Py_ssize_t count;
-  if (!PyArg_ParseTuple(args, "iOO!n", &way, &program, &PyTuple_Type, &checks, &count)) return nullptr;
-  if (way < 0 || way >= kWays || count > kMaxFast) Py_RETURN_NONE;
-  Ready& ready = as_function(self)->ready[way];
-  if (ready.program == program && ready.checks == checks) Py_RETURN_NONE;
-  put_away(ready);
-  if (program == Py_None) Py_RETURN_NONE;
+  PyObject *program, *checks, *structures, *finish;
+  if (!PyArg_ParseTuple(args, "iOO!O!O", &way, &program, &PyTuple_Type, &checks, &PyTuple_Type, &structures, &finish))
+    return nullptr;
+  if (way < 0 || way >= kWays) {
+    PyErr_Format(PyExc_ValueError, "there is no way %d to call a function", way);
+    return nullptr;
+  }
+  FunctionObject* f = as_function(self);
   try {
-    ready.runnable = py::cast<RunnableProgram*>(py::handle(program));
+    if (!f->ready[way]) f->ready[way] = new std::vector<Ready*>();
+    std::vector<Ready*>& all = *f->ready[way];
+    for (Ready* ready : all)
+      if (ready->program == program && ready->checks == checks) Py_RETURN_NONE;
+    auto* runnable = py::cast<RunnableProgram*>(py::handle(program));
+    std::unique_ptr<ArgumentShape> shape = ArgumentShape::make(structures);
+    if (!shape) {
+      if (PyErr_Occurred()) return nullptr;
+      Py_RETURN_NONE;
+    }
+    all.reserve(kMaxReady + 1);
+    all.insert(all.begin(), new Ready{Py_NewRef(program), runnable, Py_NewRef(checks),
+                                      finish == Py_None ? nullptr : Py_NewRef(finish), std::move(shape)});
+    if (all.size() > kMaxReady) {
+      Ready* oldest = all.back();
+      all.pop_back();
+      release(oldest);
+    }
+  } catch (const std::exception& e) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, e.what());
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+// disarm(): the next calls all go to the owner.
+PyObject* function_disarm(PyObject* self, PyObject*) {
+  for (int way = 0; way < kWays; ++way) put_away(as_function(self), way);
+  Py_RETURN_NONE;
+}
+
+PyObject* function_calls(PyObject*, PyObject* program) {
+  try {
+    return PyLong_FromUnsignedLongLong(py::cast<RunnableProgram&>(py::handle(program)).direct_calls);
   } catch (const std::exception& e) {
     PyErr_SetString(PyExc_TypeError, e.what());
     return nullptr;
   }
-  ready.program = Py_NewRef(program);
-  ready.checks = Py_NewRef(checks);
-  ready.count = count;
-  Py_RETURN_NONE;
-}
-
-PyObject* function_calls(PyObject* self, PyObject* program) {
-  unsigned long long calls = 0;
-  for (const Ready& ready : as_function(self)->ready)
-    if (ready.program == program) calls += ready.calls;
-  return PyLong_FromUnsignedLongLong(calls);
 }
 
 PyObject* function_getattro(PyObject* self, PyObject* name) {
@@ -205,9 +289,15 @@ int function_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   FunctionObject* f = as_function(self);
   Py_VISIT(f->owner);
-  for (Ready& ready : f->ready) {
-    Py_VISIT(ready.program);
-    Py_VISIT(ready.checks);
+  for (const std::vector<Ready*>* all : f->ready) {
+    if (!all) continue;
+    for (const Ready* ready : *all) {
+      if (ready->users > 1) continue;  // a call that is under way owns it too
+      Py_VISIT(ready->program);
+      Py_VISIT(ready->checks);
+      Py_VISIT(ready->finish);
+      if (const int stop = ready->shape->traverse(visit, arg)) return stop;
+    }
   }
   return 0;
 }
@@ -215,7 +305,7 @@ int function_traverse(PyObject* self, visitproc visit, void* arg) {
 int function_clear(PyObject* self) {
   FunctionObject* f = as_function(self);
   Py_CLEAR(f->owner);
-  for (Ready& ready : f->ready) put_away(ready);
+  for (int way = 0; way < kWays; ++way) put_away(f, way);
   return 0;
 }
 
@@ -260,8 +350,9 @@ PyMethodDef function_methods[] = {
      "cache_info($self, /)\n--\n\n"
      "What was recorded and why: one (arguments, reason, nodes, guards, calls) for each recording."},
     {"cache_clear", function_cache_clear, METH_NOARGS, "cache_clear($self, /)\n--\n\nForgets all recordings."},
-    {"_arm", function_arm, METH_VARARGS, "Names the program for the next calls with plain floats."},
-    {"_calls", function_calls, METH_O, "Calls that the program was ready for."},
+    {"_arm", function_arm, METH_VARARGS, "Names the program for the next calls with arguments like these."},
+    {"_disarm", function_disarm, METH_NOARGS, "Forgets what _arm() named."},
+    {"_calls", function_calls, METH_O, "Calls that the program served without the owner."},
     {"__reduce__", function_reduce, METH_NOARGS, "A compiled function pickles as the function and its options."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -287,18 +378,12 @@ void* slot(F f) {
 }
 
 PyType_Slot function_slots[] = {
-    {Py_tp_new, slot(function_new)},
-    {Py_tp_dealloc, slot(function_dealloc)},
-    {Py_tp_traverse, slot(function_traverse)},
-    {Py_tp_clear, slot(function_clear)},
-    {Py_tp_call, slot(PyVectorcall_Call)},
-    {Py_tp_getattro, slot(function_getattro)},
-    {Py_tp_descr_get, slot(function_get)},
-    {Py_tp_repr, slot(function_repr)},
-    {Py_tp_methods, function_methods},
-    {Py_tp_members, function_members},
-    {Py_tp_getset, function_getset},
-    {0, nullptr},
+    {Py_tp_new, slot(function_new)},           {Py_tp_dealloc, slot(function_dealloc)},
+    {Py_tp_traverse, slot(function_traverse)}, {Py_tp_clear, slot(function_clear)},
+    {Py_tp_call, slot(PyVectorcall_Call)},     {Py_tp_getattro, slot(function_getattro)},
+    {Py_tp_descr_get, slot(function_get)},     {Py_tp_repr, slot(function_repr)},
+    {Py_tp_methods, function_methods},         {Py_tp_members, function_members},
+    {Py_tp_getset, function_getset},           {0, nullptr},
 };
 
 PyType_Spec function_spec = {"tapegrad._core.CompiledFunction", sizeof(FunctionObject), 0,

@@ -259,7 +259,7 @@ long RunnableProgram::run_backward(const double* inputs, double* output) {
     run.outputs = output;
     run.param_gradients = gradients.data();
     const long guard = run_repeats(Want::param_gradients, {}, run);
-    return guard != -1 ? guard : add_to_params(gradients.data()) ? -1 : -2;
+    return guard != -1 ? guard : add_to_params(gradients.data(), any_interior()) ? -1 : -2;
   }
   Run run(find(Want::param_gradients, {}));
   const Lowered& l = run.variant.lowered;
@@ -310,10 +310,13 @@ bool RunnableProgram::add_gradients(const double* gradients) {
   return done != nullptr;
 }
 
+bool RunnableProgram::any_interior() const {
+  return std::any_of(params_.begin(), params_.end(), [](const Node* n) { return n->op != Op::leaf; });
+}
+
 // Gradients that start from zero, added to what the parameters have.
-bool RunnableProgram::add_to_params(const double* gradients) {
-  for (const Node* n : params_)
-    if (n->op != Op::leaf) return add_gradients(gradients);
+bool RunnableProgram::add_to_params(const double* gradients, bool interior) {
+  if (interior) return add_gradients(gradients);
   for (std::size_t i = 0; i < params_.size(); ++i) {
     params_[i]->grad += gradients[i];
     params_[i]->flags &= static_cast<Flags>(~kGradInt);
@@ -337,8 +340,16 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       return own;
                     }())),
       uniform_code(uniform),
-      lanes(lower(lanes_draft, how), !is_off(off, "layers")),
-      steps(split.lanes.code.size()) {}
+      steps(split.lanes.code.size()) {
+  if (!is_off(off, "column kernels") && split.lanes.params <= ColumnCode::kMostParams) {
+    Lowering own = how;
+    own.gather = own.fresh_inputs = true;
+    own.exact = false;
+    const Lowered lowered = lower(lanes_draft, own);
+    if (ColumnCode::suits(lowered)) columns = std::make_unique<ColumnCode>(lowered);
+  }
+  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how), !is_off(off, "layers"));
+}
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
@@ -371,29 +382,39 @@ LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>
   return keep(made.first->second);
 }
 
-// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. With an outcome other than -1
-// nothing was changed.
-LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs,
-                                       double* param_gradients) {
+class LaneVariant::Taken {
+ public:
+  explicit Taken(LaneVariant& from) : variant_(from) {
+    if (from.spare.empty()) {
+      scratch_ = std::make_unique<Scratch>();
+      return;
+    }
+    scratch_ = std::move(from.spare.back());
+    from.spare.pop_back();
+  }
+  ~Taken() {
+    if (variant_.spare.size() < 8) variant_.spare.push_back(std::move(scratch_));
+  }
+  Scratch& operator*() const { return *scratch_; }
+  Scratch* operator->() const { return scratch_.get(); }
+
+ private:
+  LaneVariant& variant_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+// Uniform part, lanes, and back; lets go of the interpreter where that is worth it. Nothing outside `scratch` and what
+// `run` names is changed; the parameters' gradients, where wanted, are left there.
+LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneVariant::Scratch& scratch, LaneRun& run,
+                                       const std::vector<LaneInput>& inputs, bool param_gradients) {
   const Split& split = v.split;
-  struct Taken {
-    LaneVariant& variant;
-    std::unique_ptr<LaneVariant::Scratch> scratch;
-    explicit Taken(LaneVariant& from) : variant(from) {
-      if (variant.spare.empty()) {
-        scratch = std::make_unique<LaneVariant::Scratch>();
-        return;
-      }
-      scratch = std::move(variant.spare.back());
-      variant.spare.pop_back();
-    }
-    ~Taken() {
-      if (variant.spare.size() < 8) variant.spare.push_back(std::move(scratch));
-    }
-  } taken{v};
-  std::vector<double>&params = taken.scratch->params, &memory = taken.scratch->memory;
-  params.clear();
-  for (const Node* n : params_) params.push_back(n->data);
+  std::vector<double>&params = scratch.params, &memory = scratch.memory;
+  params.resize(params_.size());
+  scratch.interior = false;
+  for (std::size_t i = 0; i < params_.size(); ++i) {
+    params[i] = params_[i]->data;
+    scratch.interior |= params_[i]->op != Op::leaf;
+  }
   PyThreadState* state = run.lanes * v.steps > 50 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
   struct Hold {
     PyThreadState*& state;
@@ -416,42 +437,42 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneRun& run, const std::
   for (std::uint32_t k : split.uniform_inputs) params.push_back(*inputs[k].data);
   for (std::uint32_t k = 0; k < split.shared; ++k) params.push_back(memory[v.uniform.outputs[k + 1]]);
 
-  std::vector<const double*>& data = taken.scratch->data;
-  std::vector<std::size_t>& strides = taken.scratch->strides;
+  std::vector<const double*>& data = scratch.data;
+  std::vector<std::size_t>& strides = scratch.strides;
   data.clear();
   strides.clear();
   for (std::uint32_t k : split.lane_inputs) {
     data.push_back(inputs[k].data);
     strides.push_back(inputs[k].stride);
   }
-  std::vector<double>& gradients = taken.scratch->gradients;
+  std::vector<double>& gradients = scratch.gradients;
   if (param_gradients) gradients.resize(params.size());
   run.params = params.data();
   run.inputs = data.data();
   run.input_strides = strides.data();
   run.param_gradients = param_gradients ? gradients.data() : nullptr;
+  scratch.param_gradients = gradients.data();
   LaneGuards guards;
   Interrupts interrupts{state};
   if (state) {
     run.interrupt = [](void* context) { return static_cast<Interrupts*>(context)->now(); };
     run.interrupt_context = &interrupts;
   }
-  v.lanes.run(run, &guards);
+  v.columns ? v.columns->run(run, &guards) : v.lanes->run(run, &guards);
   if (guards.interrupted) return {-2, 0, 0};
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
     if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
   if (!param_gradients) return {};
-  const double* from = gradients.data();
   if (split.shared && v.uniform.seed != kNoSlot) {
     double* m = memory.data();
     for (std::uint32_t k = 0; k < split.shared; ++k)
       m[v.uniform.input_base + unbatched + k] = gradients[params_.size() + unbatched + k];
-    std::copy(from, from + params_.size(), m + v.uniform.param_gradients);
+    std::copy(gradients.begin(), gradients.begin() + static_cast<std::ptrdiff_t>(params_.size()),
+              m + v.uniform.param_gradients);
     m[v.uniform.seed] = 1.0;
     v.uniform_code.backward(m);
-    from = m + v.uniform.param_gradients;
+    scratch.param_gradients = m + v.uniform.param_gradients;
   }
-  std::copy(from, from + params_.size(), param_gradients);
   return {};
 }
 
@@ -461,7 +482,9 @@ LaneOutcome RunnableProgram::run_lanes(std::size_t lanes, const std::vector<Lane
   run.lanes = lanes;
   run.threads = threads;
   run.outputs = outputs;
-  return run_split(find_lanes(Want::value, inputs, {}), run, inputs, nullptr);
+  LaneVariant& v = find_lanes(Want::value, inputs, {});
+  const LaneVariant::Taken scratch(v);
+  return run_split(v, *scratch, run, inputs, false);
 }
 
 LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
@@ -481,7 +504,8 @@ LaneOutcome RunnableProgram::run_lanes_gradients(std::size_t lanes, const std::v
   run.outputs = &output;
   run.input_gradients = to.data();
   run.gradient_strides = apart.data();
-  return run_split(v, run, inputs, nullptr);
+  const LaneVariant::Taken scratch(v);
+  return run_split(v, *scratch, run, inputs, false);
 }
 
 LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::vector<LaneInput>& inputs, int threads,
@@ -491,9 +515,10 @@ LaneOutcome RunnableProgram::run_lanes_backward(std::size_t lanes, const std::ve
   run.threads = threads;
   run.outputs = &output;
   run.seed = seed;
-  std::vector<double> gradients(params_.size());
-  const LaneOutcome outcome = run_split(find_lanes(Want::param_gradients, inputs, {}), run, inputs, gradients.data());
-  *failed = outcome.guard == -1 && !add_to_params(gradients.data());
+  LaneVariant& v = find_lanes(Want::param_gradients, inputs, {});
+  const LaneVariant::Taken scratch(v);
+  const LaneOutcome outcome = run_split(v, *scratch, run, inputs, true);
+  *failed = outcome.guard == -1 && !add_to_params(scratch->param_gradients, scratch->interior);
   return outcome;
 }
 

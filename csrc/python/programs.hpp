@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/columns.hpp"
 #include "core/replay.hpp"
 #include "core/replay_lanes.hpp"
 #include "core/replay_repeats.hpp"
@@ -32,13 +33,17 @@ struct LaneVariant {
   Draft uniform_draft, lanes_draft;
   Lowered uniform;
   ScalarCode uniform_code;
-  LaneCode lanes;
+  std::unique_ptr<ColumnCode> columns;  // one of the two
+  std::unique_ptr<LaneCode> lanes;
   std::size_t steps;
   struct Scratch {
     std::vector<double> params, memory, gradients;
     std::vector<const double*> data;
     std::vector<std::size_t> strides;
+    const double* param_gradients = nullptr;  // of the last run, within this memory
+    bool interior = false;                    // whether a parameter has operands of its own
   };
+  class Taken;                                  // Scratch of a run, given back at the end
   std::vector<std::unique_ptr<Scratch>> spare;  // memory that no run uses just now
 
   LaneVariant(Split s, const Lowering& how, const std::vector<std::string>& off);
@@ -87,7 +92,8 @@ class RunnableProgram {
   // What was found of repeated blocks, in words; both lists are empty where there is nothing to tell.
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
-  std::vector<bool> whole_outputs;  // of a recorded program: which outputs are ints
+  unsigned long long direct_calls = 0;  // that function.cpp or lane_calls.cpp served
+  std::vector<bool> whole_outputs;      // of a recorded program: which outputs are ints
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
   const std::vector<std::string>& off() const { return off_; }
@@ -95,9 +101,11 @@ class RunnableProgram {
  private:
   struct Run;
   LaneVariant& find_lanes(Want want, const std::vector<LaneInput>& inputs, const std::vector<bool>& wanted);
-  LaneOutcome run_split(LaneVariant& v, LaneRun& run, const std::vector<LaneInput>& inputs, double* param_gradients);
+  LaneOutcome run_split(LaneVariant& v, LaneVariant::Scratch& scratch, LaneRun& run,
+                        const std::vector<LaneInput>& inputs, bool param_gradients);
   bool add_gradients(const double* gradients);
-  bool add_to_params(const double* gradients);
+  bool add_to_params(const double* gradients, bool interior);
+  bool any_interior() const;
   Variant& find(Want want, const std::vector<bool>& wanted);
   const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
   long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);

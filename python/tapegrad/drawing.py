@@ -22,6 +22,7 @@ from tapegrad.compiled.program import Program
 from tapegrad.svg import Box, Picture
 
 MAX_NODES = 2000
+MAX_LANES = 12  # up to which an array is written out
 EASY, HARD = 1e5, 1e8  # Picture.crowding() up to which `dot` draws in seconds, with curves and with straight lines
 
 _NO_DOT = (graphviz.ExecutableNotFound, graphviz.CalledProcessError, OSError)  # missing, broken or not allowed
@@ -55,7 +56,8 @@ def draw_dot(
 
     Each node is a record, each operation an ellipse before it, exactly as in the lectures; nodes come in a fixed order,
     operands first. ``format`` is what ``render`` and ``pipe`` produce, ``rankdir`` the direction of the edges (LR, RL,
-    TB or BT), ``number`` gives the text for data and gradients (four decimals; arrays are abbreviated).
+    TB or BT), ``number`` gives the text for data and gradients (four decimals; of an array with more
+    than 12 lanes its shape and range).
 
     A graph of more than ``max_nodes`` nodes is an error; with ``on_large="cut"`` the nodes nearest to the root are
     drawn, with a note. None stands for no limit. Raises TypeError if ``root`` is not a Value, ValueError for a bad
@@ -92,7 +94,7 @@ def save_svg(root: Any, path: str | os.PathLike[str], rankdir: str = "LR", **opt
 
 
 def format_number(x: Any) -> str:
-    """Four decimals for a number; an array on one line, long ones abbreviated."""
+    """Four decimals for a number; a small array on one line, in the same way; a large one by its shape and range."""
     try:
         if not hasattr(x, "__len__"):
             return "%.4f" % x  # noqa: UP031  the lectures' format; unlike an f-string it takes whatever has __float__
@@ -100,7 +102,12 @@ def format_number(x: Any) -> str:
         pass
     import numpy as np
 
-    text = np.array2string(np.asarray(x), precision=4, separator=", ", threshold=6, edgeitems=2)
+    array = np.asarray(x)
+    if array.size > MAX_LANES and array.dtype.kind in "biuf":
+        with np.errstate(invalid="ignore"):
+            low, high = (format_number(float(bound)) for bound in (array.min(), array.max()))
+        return f"shape {array.shape} from {low} to {high}"
+    text = np.array2string(array, precision=4, separator=", ", suppress_small=True, threshold=MAX_LANES, edgeitems=2)
     return " ".join(text.split())
 
 

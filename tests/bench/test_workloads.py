@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tapegrad
+from tapegrad.bench.contestants import gather
 from tapegrad.bench.engines import ENGINES
 from tapegrad.bench.engines.base import Parameter
 from tapegrad.bench.engines.floats import FloatAdapter
@@ -51,7 +52,7 @@ def players(workload, adapters):
         stays_out = (workload.engines and engine.name not in workload.engines) or workload.name in engine.never
         if engine.name in adapters and not stays_out and (not engine.only or workload.name in engine.only):
             adapter = adapters[engine.name]
-            if workload.form_for(adapter) and not (workload.changes and adapter.replays):
+            if workload.form_for(adapter) and not (workload.changes and adapter.replays and not adapter.keeps_programs):
                 yield engine.name, adapter
 
 
@@ -229,3 +230,19 @@ def test_a_step_leaves_no_nodes_behind(adapters):
         before = tapegrad.live_nodes()
         prepared.step()
         assert tapegrad.live_nodes() == before
+
+
+def test_without_a_c_compiler_its_engines_are_missing_not_failed(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    absent = []
+    engines = [e for e in ENGINES if e.name.startswith("C ") or e.name == "C"]
+    assert gather(WEST, engines, {}, absent) == []
+    assert [(row.status, row.message) for row in absent] == [("missing", "no C compiler found (cc, gcc or clang)")] * 2
+
+
+def test_the_list_of_operations_is_the_scalar_program():
+    program = WEST.operations(400)
+    assert program.nodes == 100 + 7 * 100
+    assert program.steps[0] == ("softplus", 100, [90])
+    assert program.steps[3] == ("softmax", 103, [99, 100, 101, 102])
+    assert all(operand < result for _, result, operands in program.steps for operand in operands)

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/columns.hpp"
+#include "core/lanes.hpp"
 #include "core/lower.hpp"
 #include "core/ops.hpp"
 #include "core/passes/passes.hpp"
@@ -205,7 +207,9 @@ void test_random_programs() {
   for (std::size_t count : counted) CHECK(count > 100);  // every pass found something to do
 }
 
-void test_lanes() {
+// Code is LaneCode or ColumnCode, lowered in its own way.
+template <typename Code>
+void test_lanes(Lowering how) {
   std::mt19937 random(6);
   for (int trial = 0; trial < 60; ++trial) {
     const Program p = random_program(random, 3, 2, 40);
@@ -214,11 +218,11 @@ void test_lanes() {
     std::uniform_real_distribution<double> uniform(-1.5, 1.5);
     for (auto& column : columns)
       for (double& x : column) x = uniform(random);
-    Lowering how;
     how.forward_only = false;
     how.param_gradients = true;
     how.input_gradients.assign(3, true);
-    const LaneCode code(lower(simplify(p, false, {}, nullptr), how));
+    how.share_slots = trial % 4;
+    const Code code(lower(simplify(p, false, {}, nullptr), how));
     std::vector<double> out(lanes), sums(2);
     std::vector<std::vector<double>> gradients(3, std::vector<double>(lanes));
     const double* in[] = {columns[0].data(), columns[1].data(), columns[2].data()};
@@ -235,7 +239,16 @@ void test_lanes() {
     lane_run.gradient_strides = strides;
     lane_run.param_gradients = sums.data();
     LaneGuards guards;
+    lane_run.threads = 3;
     code.run(lane_run, &guards);
+    const auto first_out = out, first_sums = sums, first_gradient = gradients[2];
+    lane_run.threads = 1;
+    code.run(lane_run, &guards);
+    for (std::size_t k = 0; k < 2; ++k) CHECK(same(sums[k], first_sums[k]));
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+      CHECK(same(out[lane], first_out[lane]));
+      CHECK(same(gradients[2][lane], first_gradient[lane]));
+    }
     std::vector<double> expected(2);
     std::size_t failures = 0;
     for (std::size_t lane = 0; lane < lanes; ++lane) {
@@ -249,6 +262,53 @@ void test_lanes() {
     }
     for (std::size_t k = 0; k < 2; ++k) CHECK_NEAR(sums[k], expected[k], 1e-8);
     CHECK(guards.failures[0] == failures);
+  }
+}
+
+// An output that is an input, a parameter or a constant, and an input that nothing depends on; more lanes than a chunk
+// has, and fewer.
+void test_column_ends() {
+  for (const char* text : {"input 1", "param 1", "constant 3", "mul %0 %1"}) {
+    const Program p =
+        read_program(std::string("tapegrad program 1\ninputs 2\nparams 2\n%0 = input 0\n%1 = param 1\n%2 = ") + text +
+                     "\nreturn %2\n");
+    Lowering how;
+    how.forward_only = false;
+    how.gather = how.fresh_inputs = how.param_gradients = true;
+    how.exact = false;
+    how.input_gradients.assign(2, true);
+    const ColumnCode code(lower(Draft(p), how));
+    const bool is_input = text[0] == 'i', is_param = text[0] == 'p', is_product = text[0] == 'm';
+    for (const std::size_t lanes : {1, 31, 32, 33, 5000}) {
+      std::vector<double> x(2 * lanes), out(lanes, 7.0), gradients(2 * lanes, 7.0), sums(2, 7.0);
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
+      const double* in[] = {x.data(), x.data() + 1};  // rows of two
+      double* to[] = {gradients.data(), gradients.data() + 1};
+      double* outs[] = {out.data()};
+      const std::size_t strides[] = {2, 2};
+      LaneRun lane_run;
+      lane_run.lanes = lanes;
+      lane_run.params = kParams.data();
+      lane_run.inputs = in;
+      lane_run.input_strides = strides;
+      lane_run.outputs = outs;
+      lane_run.input_gradients = to;
+      lane_run.gradient_strides = strides;
+      lane_run.param_gradients = sums.data();
+      lane_run.seed = 0.5;
+      LaneGuards guards;
+      code.run(lane_run, &guards);
+      double total = 0;
+      for (std::size_t i = 0; i < lanes; ++i) {
+        const double u = x[2 * i], v = x[2 * i + 1];
+        CHECK(out[i] == (is_input ? v : is_param ? kParams[1] : is_product ? u * kParams[1] : 3.0));
+        CHECK(gradients[2 * i] == (is_product ? 0.5 * kParams[1] : 0.0));
+        CHECK(gradients[2 * i + 1] == (is_input ? 0.5 : 0.0));
+        total += is_param ? 0.5 : is_product ? 0.5 * u : 0.0;
+      }
+      CHECK(sums[0] == 0.0);
+      CHECK_NEAR(sums[1], total, 1e-12);
+    }
   }
 }
 
@@ -282,7 +342,15 @@ void test_reads() {
 
 int main() {
   test_random_programs();
-  test_lanes();
+  for (const char* set : {"baseline", "avx2", "avx512"}) {
+    if (!lanes::use_instruction_set(set)) continue;
+    test_lanes<LaneCode>({});
+    Lowering gathered;
+    gathered.gather = gathered.fresh_inputs = true;
+    gathered.exact = false;
+    test_lanes<ColumnCode>(gathered);
+    test_column_ends();
+  }
   test_damage();
   test_reads();
 }

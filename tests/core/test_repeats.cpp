@@ -1,5 +1,5 @@
-// test_repeats.cpp: programs with planted loops, near misses and carried values; the oracle is evaluation instruction by
-// instruct and a plain reverse sweep over the program, written out here from the op table's partials.
+// test_repeats.cpp: programs with planted loops, near misses and carried values; the oracle is evaluation instruction
+// by instruct and a plain reverse sweep over the program, written out here from the op table's partials.
 #include "core/passes/repeats.hpp"
 
 #include <algorithm>
@@ -18,7 +18,8 @@ namespace {
 
 using U32 = std::uint32_t;
 
-// ---- oracle ----------------------------------------------------------------------------------------------------------
+// ---- oracle
+// ----------------------------------------------------------------------------------------------------------
 
 std::vector<double> values_of(const Program& p, const std::vector<double>& inputs, const std::vector<double>& params) {
   std::vector<double> v(p.code.size());
@@ -52,17 +53,17 @@ std::vector<double> adjoints_of(const Program& p, const std::vector<double>& v) 
       case Code::powc:
         g[i.a] += fn::pow_dx(v[i.a], i.number) * g[n];
         break;
-#define TAPEGRAD_UNARY(id, ...)                        \
-  case Code::id:                                       \
-    g[i.a] += Rule<Op::id>::dx(v[i.a], v[n]) * g[n];   \
+#define TAPEGRAD_UNARY(id, ...)                      \
+  case Code::id:                                     \
+    g[i.a] += Rule<Op::id>::dx(v[i.a], v[n]) * g[n]; \
     break;
-#define TAPEGRAD_BINARY(id, ...)                                        \
-  case Code::id: {                                                      \
-    const double dx = Rule<Op::id>::dx(v[i.a], v[i.b], v[n]) * g[n];    \
-    const double dy = Rule<Op::id>::dy(v[i.a], v[i.b], v[n]) * g[n];    \
-    g[i.a] += dx;                                                       \
-    g[i.b] += dy;                                                       \
-    break;                                                              \
+#define TAPEGRAD_BINARY(id, ...)                                     \
+  case Code::id: {                                                   \
+    const double dx = Rule<Op::id>::dx(v[i.a], v[i.b], v[n]) * g[n]; \
+    const double dy = Rule<Op::id>::dy(v[i.a], v[i.b], v[n]) * g[n]; \
+    g[i.a] += dx;                                                    \
+    g[i.b] += dy;                                                    \
+    break;                                                           \
   }
 #include "core/ops.def"
       default:
@@ -110,7 +111,8 @@ void compare(const Program& p, const RepeatPlan& plan, const std::vector<double>
   }
 }
 
-// ---- planted loops ---------------------------------------------------------------------------------------------------
+// ---- planted loops
+// ---------------------------------------------------------------------------------------------------
 
 enum class Mutation { none, operation, operand, constant, missing, exponent };
 
@@ -149,8 +151,8 @@ struct Block {
 constexpr U32 kParams = 6, kInputsEach = 3;
 
 Block random_block(std::mt19937& random, int size, bool carried) {
-  constexpr Code kCodes[] = {Code::add,  Code::mul,    Code::mul,  Code::tanh, Code::sin,  Code::maximum,
-                             Code::less, Code::select, Code::relu, Code::powc, Code::sum,  Code::detach,
+  constexpr Code kCodes[] = {Code::add,  Code::mul,    Code::mul,  Code::tanh, Code::sin, Code::maximum,
+                             Code::less, Code::select, Code::relu, Code::powc, Code::sum, Code::detach,
                              Code::add,  Code::linear, Code::exp,  Code::div};
   Block block;
   const auto operand = [&](U32 at) {
@@ -211,14 +213,13 @@ struct Loop {
         continue;
       }
       if (here && mutation == Mutation::operation) s.code = s.code == Code::sin ? Code::tanh : Code::sin;
-      if (here && mutation == Mutation::operand && k)
-        s.a = {Operand::local, static_cast<U32>((*random)() % k), 0};
+      if (here && mutation == Mutation::operand && k) s.a = {Operand::local, static_cast<U32>((*random)() % k), 0};
       if (here && mutation == Mutation::constant) s.a = {Operand::constant, 0, -0.625};
       const U32 a = value(s.a, iteration, own), b = value(s.b, iteration, own), c = value(s.c, iteration, own);
       switch (s.code) {  // keep numbers tame
         case Code::powc:
-          own.push_back(p.add({Code::powc, w->op(Code::sin, a), 0, 0,
-                               here && mutation == Mutation::exponent ? 3.0 : 2.0}));
+          own.push_back(
+              p.add({Code::powc, w->op(Code::sin, a), 0, 0, here && mutation == Mutation::exponent ? 3.0 : 2.0}));
           break;
         case Code::exp:
           own.push_back(w->op(Code::exp, w->op(Code::sin, a)));
@@ -412,11 +413,13 @@ void test_stages() {
   };
   const U32 m = mean(z);
   std::vector<U32> squares, out;
-  for (U32 v : z) squares.push_back(w.p.add({Code::powc, w.op(Code::add, v, w.op(Code::mul, m, w.constant(-1))), 0, 0, 2}));
+  for (U32 v : z)
+    squares.push_back(w.p.add({Code::powc, w.op(Code::add, v, w.op(Code::mul, m, w.constant(-1))), 0, 0, 2}));
   const U32 deviation = w.op(Code::sqrt, w.op(Code::add, mean(squares), w.constant(1e-5)));
   for (U32 v : z)
-    out.push_back(w.op(Code::sigmoid, w.op(Code::mul, w.param(2), w.op(Code::div, w.op(Code::add, v, w.op(Code::mul, m, w.constant(-1))),
-                                                             deviation))));
+    out.push_back(
+        w.op(Code::sigmoid, w.op(Code::mul, w.param(2),
+                                 w.op(Code::div, w.op(Code::add, v, w.op(Code::mul, m, w.constant(-1))), deviation))));
   w.p.outputs.push_back(w.op(Code::log, mean(out)));
   RepeatReport report;
   const RepeatPlan plan = find_repeats(w.p, &report, true);
@@ -504,8 +507,10 @@ void test_ends() {
       total = w.op(Code::add, total, v);
       squares = w.op(Code::add, squares, w.op(Code::mul, v, v));
     }
-    const U32 ends[] = {w.op(Code::add, total, squares), w.op(Code::mul, total, squares),
-                        w.op(Code::div, total, squares), w.op(Code::mul, total, w.param(1)),
+    const U32 ends[] = {w.op(Code::add, total, squares),
+                        w.op(Code::mul, total, squares),
+                        w.op(Code::div, total, squares),
+                        w.op(Code::mul, total, w.param(1)),
                         w.p.add({Code::select, w.op(Code::less, squares, total), total, w.param(1)}),
                         w.p.add({Code::select, w.op(Code::less, w.param(0), w.param(1)), total, squares})};
     w.p.outputs.push_back(ends[kind]);
@@ -543,8 +548,9 @@ void test_switches() {
   RepeatReport report;
   const RepeatPlan plan = find_repeats(p, &report, true);
   CHECK(!plan.repeats.empty());
-  for (const char* off : {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling",
-                          "common subexpressions", "sum chains", "dead code", "constant folding", "cheap powers"})
+  for (const char* off :
+       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling",
+        "common subexpressions", "sum chains", "dead code", "constant folding", "cheap powers"})
     compare(p, plan, numbers(random, p.inputs), numbers(random, kParams), {off});
 }
 

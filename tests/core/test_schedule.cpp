@@ -69,8 +69,9 @@ Program random_program(std::mt19937& random, int size, std::uint32_t near, bool 
         v.push_back(p.add({Code::select, p.add({Code::less, a, b}), a, random() % 4 ? b : a}));
         break;
       case 9: {
-        const std::uint32_t two = p.add({Code::constant, 0, 0, 0, 2.0});
-        v.push_back(p.add({Code::mul, p.add({Code::div, a, p.add({Code::add, two, b})}), half}));
+        const std::uint32_t two = p.add({Code::constant, 0, 0, 0, 2.0}), top = p.add({Code::add, two, b});
+        v.push_back(p.add({Code::mul, p.add({Code::div, random() % 3 ? a : top, top}), half}));
+        v.push_back(p.add({Code::mul, top, third}));
         break;
       }
       case 10:

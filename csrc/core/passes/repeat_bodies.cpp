@@ -241,7 +241,7 @@ class BodyBuilder {
   std::vector<std::uint64_t> model_;   // symbols of the first lane's operands, operation by operation
   std::vector<std::uint8_t> differs_;  // whether another lane has another
   std::vector<U32> operands_;          // the operand at hand, one a lane
-  std::vector<U32> in_body_;   // value of the body by position
+  std::vector<U32> in_body_;           // value of the body by position
   std::size_t most_choices_;
   std::unordered_map<U32, U32> uniforms_;
   std::unordered_map<std::uint64_t, U32> constants_;

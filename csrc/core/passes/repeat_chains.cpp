@@ -14,49 +14,46 @@ bool chains(Code code) {
 }  // namespace
 
 Chains find_chains(const Program& p, const std::vector<U32>& uses) {
-  struct Link {
-    U32 length = 0, repeats = 0, first = kNone;
-    bool inner = false;
-  };
-  std::vector<Link> links(p.code.size());
+  const auto size = static_cast<U32>(p.code.size());
+  constexpr U32 kInner = U32{1} << 31;
   Chains out;
-  out.before.assign(p.code.size(), kNone);
-  std::vector<U32> ends;
-  const auto take = [&](Link& link, U32 term) {
-    if (is_leaf(p.code[term].code)) return;
-    ++link.repeats;
-    link.first = std::min(link.first, term);
-  };
-  for (U32 n = 0; n < p.code.size(); ++n) {
+  out.before.assign(size, kNone);
+  std::vector<U32> lengths(size, 0);  // links up to this one, and whether there is a next
+  for (U32 n = 0; n < size; ++n) {
     const Instruction& i = p.code[n];
-    Link& link = links[n];
-    if (i.code == Code::sum) {
-      for (U32 k = 0; k < i.b; ++k) take(link, p.pool[i.a + k]);
-    } else if (chains(i.code)) {
-      // Where both operands could be links the longer side is the chain.
-      const auto length = [&](U32 operand) {
-        return p.code[operand].code == i.code && uses[operand] == 1 ? links[operand].length : 0;
-      };
-      const U32 by_a = length(i.a), by_b = length(i.b);
-      link.length = 1 + std::max(by_a, by_b);
-      if (by_a || by_b) {
-        const U32 before = by_a >= by_b ? i.a : i.b;
-        out.before[n] = before;
-        link.repeats = links[before].repeats;
-        link.first = links[before].first;
-        links[before].inner = true;
-        take(link, before == i.a ? i.b : i.a);
-      } else {
-        take(link, i.a);
-        take(link, i.b);
-      }
-    } else {
-      continue;
-    }
-    if (link.repeats >= kMinLanes) ends.push_back(n);
+    if (!chains(i.code)) continue;
+    // Where both operands could be links the longer side is the chain.
+    const auto length = [&](U32 operand) {
+      return (p.code[operand].code == i.code) & (uses[operand] == 1) ? lengths[operand] : 0;
+    };
+    const U32 by_a = length(i.a), by_b = length(i.b);
+    lengths[n] = 1 + std::max(by_a, by_b);
+    if (!(by_a | by_b)) continue;
+    const U32 before = by_a >= by_b ? i.a : i.b;
+    out.before[n] = before;
+    lengths[before] |= kInner;
   }
-  for (U32 n : ends)
-    if (!links[n].inner) out.found.push_back({n, links[n].repeats, links[n].first});
+  for (U32 n = 0; n < size; ++n) {
+    const Instruction& i = p.code[n];
+    const bool sum = i.code == Code::sum;
+    if (!(sum ? i.b >= kMinLanes : lengths[n] + 1 >= kMinLanes && !(lengths[n] & kInner))) continue;
+    ChainInfo c{n, 0, kNone};
+    const auto take = [&](U32 term) {
+      if (is_leaf(p.code[term].code)) return;
+      ++c.repeats;
+      c.first = std::min(c.first, term);
+    };
+    if (sum) {
+      for (U32 k = 0; k < i.b; ++k) take(p.pool[i.a + k]);
+    } else {
+      U32 link = n;
+      for (; out.before[link] != kNone; link = out.before[link])
+        take(out.before[link] == p.code[link].a ? p.code[link].b : p.code[link].a);
+      take(p.code[link].a);
+      take(p.code[link].b);
+    }
+    if (c.repeats >= kMinLanes) out.found.push_back(c);
+  }
   return out;
 }
 

@@ -55,8 +55,8 @@ struct Blocks {
 };
 
 // The body of the blocks by a walk in lockstep: each operand becomes a value of the body, a uniform, a constant or a
-// column. An output is the sum of the values at some positions of a block. Uniforms and columns name values of the program.
-// Nothing where an operand differs in more ways than it is worth; `miss` then tells which.
+// column. An output is the sum of the values at some positions of a block. Uniforms and columns name values of the
+// program. Nothing where an operand differs in more ways than it is worth; `miss` then tells which.
 std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
                                  const std::vector<std::vector<U32>>& outputs, std::string* miss);
 

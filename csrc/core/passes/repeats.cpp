@@ -69,34 +69,30 @@ class Finder {
   Findings search(std::size_t rounds) {
     report_ = {};
     findings_ = {};
-    findings_.owner.assign(size_, kNone);
-    findings_.dropped.assign(size_, false);
     modified_.clear();
     tried_.clear();
-    roles_.assign(size_, kPlain);
-    passes_ = 0;
-    asked_ = fixed_asked_;
-    spots_.assign(size_, {kFixed, 0});  // leaves stay so
-    leaks_.assign(size_, 0);
     rest_.clear();
-    for (U32 n = 0; n < size_; ++n)
-      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+    started_ = false;
+    passes_ = 0;
     std::vector<ChainInfo> open = chains_.found;
     if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
-    std::sort(open.begin(), open.end(), [this](const ChainInfo& a, const ChainInfo& b) {
-      const auto span = [this](const ChainInfo& c) { return (c.end == kNone ? size_ : c.end) - c.first; };
+    const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
+    std::unordered_map<U32, std::size_t> width;  // of all chains with so many terms
+    for (const ChainInfo& c : open) width[c.repeats] += span(c);
     std::size_t failures = 0, done = 0;
     for (const ChainInfo& c : open) {
       if (done == rounds || failures == kMaxFailures || passes_ >= kMaxPasses) break;
-      if (c.end != kNone && (findings_.owner[c.end] != kNone || tried_.count(c.end))) continue;
-      if (std::size_t{(c.end == kNone ? size_ : c.end)} - c.first < kMinOperations && !always_) break;
+      if (tried_.count(c.end) || (started_ && c.end != kNone && findings_.owner[c.end] != kNone)) continue;
+      if (width[c.repeats] < least() && !always_) continue;
+      if (!started_) start();
       candidates_.clear();
       for (const ChainInfo& other : open) {
         if (other.repeats != c.repeats || other.end == kNone || findings_.owner[other.end] != kNone) continue;
-        if (roles_[other.end] == kModified) continue;
+        if (roles_[other.end] == kModified || tried_.count(other.end)) continue;
         candidates_.push_back(other.end);
         roles_[other.end] = kCandidate;
       }
@@ -122,12 +118,29 @@ class Finder {
     chains_ = find_chains(p_, uses_);
   }
 
+  // What a class of chains has to span, and its repeats to hold, to be worth a walk over all that is left.
+  std::size_t least() const { return std::max(kMinOperations, (started_ ? rest_.size() : size_) / 64); }
+
+  void start() {
+    started_ = true;
+    findings_.owner.assign(size_, kNone);
+    findings_.dropped.assign(size_, false);
+    roles_.assign(size_, kPlain);
+    asked_ = fixed_asked_;
+    spots_.assign(size_, {kFixed, 0});  // leaves stay so
+    leaks_.assign(size_, 0);
+    for (U32 n = 0; n < size_; ++n)
+      if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
+  }
+
   // One search with the repeats of all chains that have as many terms as `c`, k-th terms together. Where such chains
   // depend on each other, only with those of one depth; where a block feeds what it reads, without such values.
   bool round(const ChainInfo& c) {
-    if (c.end != kNone) tried_.insert(c.end);
+    tried_.insert(c.end);
     segments_.clear();
-    if (!label(c.repeats, false)) {
+    const bool sound = label(c.repeats, false);
+    if (rolled_ < least() && !always_) return false;
+    if (!sound) {
       find_depths();
       const U32 depth = c.end == kNone ? kNone : depth_[c.end];
       for (U32 end : candidates_) roles_[end] = c.end != kNone && depth_[end] == depth ? kCandidate : kPlain;
@@ -142,10 +155,17 @@ class Finder {
       segments_.clear();
       if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
+    if (2 * carried_ >= c.repeats) {
+      std::string text = "%";
+      text += std::to_string(first_carried_) + " (" + name_of(p_.code[first_carried_].code);
+      text += ") is used by its own and by later repeats: what is carried on from repeat to repeat is computed one after ";
+      report_.missed.push_back(text + "the other");
+    }
     return group(c.repeats) || stack(c.repeats);
   }
 
-  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed outside.
+  // Short loops inside a loop that did not do: the repeats of all of them are lanes of one body, and are summed
+  // outside.
   bool stack(U32 repeats) {
     for (const Chain& chain : active_)
       if (chain.end != kNone) roles_[chain.end] = kPlain;
@@ -164,8 +184,8 @@ class Finder {
     return any;
   }
 
-  // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how many
-  // there are; 0 where they are too few, too uneven, or the repeats themselves.
+  // Sets segments_ so that no value is used by several segments and less than a quarter of the repeats. Returns how
+  // many there are; 0 where they are too few, too uneven, or the repeats themselves.
   U32 find_segments(U32 repeats) {
     segments_.assign(repeats, 0);
     U32 segment = 0, start = 0, longest = 1;
@@ -197,12 +217,12 @@ class Finder {
     }
   }
 
-
   // Newest first: a value that only one repeat uses belongs to it. A value that is used outside too belongs to it all
   // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
   // the range of the lanes that use a value.
   bool label(U32 lanes, bool strict) {
     ++passes_;
+    rolled_ = carried_ = 0;
     active_.clear();
     crossings_.assign(lanes + 1, 0);
     for (U32 n : rest_) {
@@ -249,13 +269,18 @@ class Finder {
       }
       const Spot by = spot;
       for_each_value(n, [&](U32 operand) { use(operand, by); });
+      rolled_ += by.lane == by.position;
       if (by.lane == kNone || by.lane == by.position) continue;
       spot.lane = kNone;
+      if (by.lane) {
+        ++carried_;
+        first_carried_ = n;
+      }
       if (by.position - by.lane > lanes / 4) continue;
       ++crossings_[by.lane];
       --crossings_[by.position];
     }
-    return !feeds_itself();
+    return (rolled_ < least() && !always_) || !feeds_itself();
   }
 
   U32 lane_of(U32 repeat) const { return segments_.empty() ? repeat : segments_[repeat]; }
@@ -345,8 +370,8 @@ class Finder {
     for (U32 k : lanes) {
       size = std::min(size, length(k));
       U32 same = 0;
-      while (same < size && same_operation(p_.code[nodes[starts[k + 1] - 1 - same]],
-                                           p_.code[nodes[starts[lanes[0] + 1] - 1 - same]]))
+      while (same < size &&
+             same_operation(p_.code[nodes[starts[k + 1] - 1 - same]], p_.code[nodes[starts[lanes[0] + 1] - 1 - same]]))
         ++same;
       size = same;
     }
@@ -409,8 +434,8 @@ class Finder {
     }
     std::size_t gathered = outs.size();
     for (const Column& c : repeat->columns)
-      gathered += !c.places.empty() && !(p_.code[c.places[0]].code == Code::input &&
-                                         p_.code[c.places.back()].code == Code::input);
+      gathered += !c.places.empty() &&
+                  !(p_.code[c.places[0]].code == Code::input && p_.code[c.places.back()].code == Code::input);
     if (!gain(gathered)) {
       report_.missed.push_back(std::to_string(count) + " repeats of a block of " + std::to_string(blocks.size) +
                                " operations are not run as lanes: they read " + std::to_string(gathered) +
@@ -439,8 +464,8 @@ class Finder {
     return true;
   }
 
-  // Where in each block the terms of the chain lie, if it is the same in all of them; otherwise they are handed on each by
-  // itself. Sets chosen_ to the lanes of the blocks.
+  // Where in each block the terms of the chain lie, if it is the same in all of them; otherwise they are handed on each
+  // by itself. Sets chosen_ to the lanes of the blocks.
   bool terms_of(const Chain& chain, const Blocks& blocks, std::vector<U32>* positions) {
     chosen_.assign(crossings_.size(), 0);
     for (U32 lane : blocks.lanes) chosen_[lane] = 1;
@@ -507,13 +532,15 @@ class Finder {
   Findings findings_;
   std::unordered_map<U32, U32> modified_;  // ends of chains in findings_.chains
   std::unordered_set<U32> tried_;
-  std::vector<U32> candidates_;        // ends of the chains of this round
+  std::vector<U32> candidates_;  // ends of the chains of this round
   std::vector<std::uint8_t> roles_;
-  std::vector<U32> segments_;          // lane of each repeat; empty where each is its own
+  std::vector<U32> segments_;            // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
-  bool with_results_ = false, stacked_ = false;
-  std::size_t passes_ = 0;
+  bool started_ = false, with_results_ = false, stacked_ = false;
+  std::size_t passes_ = 0, rolled_ = 0;  // walks so far; values in repeats by the last one
+  std::size_t carried_ = 0;              // values that several repeats use, but not the first; the oldest of them
+  U32 first_carried_ = 0;
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block

@@ -1,10 +1,11 @@
 // repeats.hpp: finds the blocks that a program repeats (a loop that Python unrolled while recording) and turns each
 // into a body that runs over lanes, one lane a repeat.
 //
-// Terms of a long chain of additions, or a long list of results, are the ends of repeats. What leads to one of them only
-// is its block; what several share stays outside and is computed once. Blocks with the same operations in the same order
-// become the lanes of one body, in which an operand is the same value of the block, a value shared by all lanes, or a
-// column with a number for each lane. Everything else stays scalar, in stages that run before and after the bodies.
+// Terms of a long chain of additions, or a long list of results, are the ends of repeats. What leads to one of them
+// only is its block; what several share stays outside and is computed once. Blocks with the same operations in the same
+// order become the lanes of one body, in which an operand is the same value of the block, a value shared by all lanes,
+// or a column with a number for each lane. Everything else stays scalar, in stages that run before and after the
+// bodies.
 #pragma once
 
 #include <cstdint>

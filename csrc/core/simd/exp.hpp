@@ -33,13 +33,16 @@ TAPEGRAD_INLINE Vec divide(Vec top, Vec top_low, Vec bottom, Vec bottom_low) {
   }
 }
 
-// 2^k e^r for |r| <= ln(2) / 2 and k in -1100 ... 1100. (e^r - 1 - r) / r^2 is fitted to a relative error of e^r of
-// 4e-18.
+// (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, fitted to a relative error of e^r of 4e-18.
+TAPEGRAD_INLINE Vec exp_tail(Vec r) {
+  return polynomial(r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
+                    0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
+                    0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26);
+}
+
+// 2^k e^r for |r| <= ln(2) / 2 and k in -1100 ... 1100.
 TAPEGRAD_INLINE Vec exp_scaled(Vec r, Vec k) {
-  const Vec q = polynomial(r, 0x1.000000000000ap-1, 0x1.55555555554fap-3, 0x1.555555555087cp-5, 0x1.1111111127beap-7,
-                           0x1.6c16c1842a18fp-10, 0x1.a01a012a559b1p-13, 0x1.a0199a0c5affdp-16, 0x1.71df255761396p-19,
-                           0x1.28ad72d3fa16fp-22, 0x1.ad7f6655530e7p-26);
-  const Vec y = 1.0 + mul_add(r * r, q, r);
+  const Vec y = 1.0 + mul_add(r * r, exp_tail(r), r);
 #if defined(TAPEGRAD_ISA_AVX512)
   return Doubles(_mm512_maskz_scalef_pd(kAllLanes, y.v, k.v));
 #else
@@ -111,9 +114,21 @@ TAPEGRAD_INLINE Vec expm1(Vec x) {
   return z;
 }
 
-// (E - 1) / (E + 1) with E = e^2|x|, above and below divided by the power of two in E.
+// With E = e^2|x| and t = E - 1: t / (t + 2), corrected for the rounding below. Without fused products:
+// (E - 1) / (E + 1), above and below divided by the power of two in E, with low parts.
 TAPEGRAD_INLINE Vec tanh(Vec x) {
-  const ExpParts e = exp_parts(min(Vec(40.0), abs(x) * 2.0));
+  const Vec y = min(Vec(40.0), abs(x) * 2.0);
+  if constexpr (kFused) {
+    const Vec k = mul_add(y, kLog2E, kRound) - kRound;
+    const Vec reduced = mul_add(k, -kLn2High, y), low = k * kLn2Low;
+    const Vec r = reduced - low;
+    const Vec scale = power_of_two(k);
+    const Vec t = mul_add(scale, reduced + mul_add(r * r, exp_tail(r), -low), scale - 1.0), bottom = t + 2.0;
+    const Vec inverse = 1.0 / bottom;
+    const Vec z = t * inverse;
+    return copy_sign(mul_add(mul_add(-z, (2.0 - bottom) + t, mul_add(-z, bottom, t)), inverse, z), x);
+  }
+  const ExpParts e = exp_parts(y);
   const Vec d = power_of_two(-e.k);
   const Vec a = 1.0 - d, b = 1.0 + d;
   const Vec a_low = (1.0 - a) - d, b_low = (1.0 - b) + d;

@@ -5,6 +5,7 @@ from tapegrad.bench.engines.compiled import COMPILED, LANES
 from tapegrad.bench.engines.floats import FLOATS
 from tapegrad.bench.engines.values import MICROGRAD, REFERENCE, TAPEGRAD
 from tapegrad.bench.engines.with_autograd import AUTOGRAD
+from tapegrad.bench.engines.with_c import INTERPRETER, INTERPRETER_FAST
 from tapegrad.bench.engines.with_casadi import CASADI
 from tapegrad.bench.engines.with_jax import JAX
 from tapegrad.bench.engines.with_numpy import NUMPY
@@ -22,6 +23,8 @@ ENGINES: tuple[Engine, ...] = (
     JAX,
     CASADI,
     XAD,
+    INTERPRETER,
+    INTERPRETER_FAST,
     AUTOGRAD,
     NUMPY,
     FLOATS,

@@ -2,13 +2,15 @@
 
 A *program* is a plain Python function written once in a workload. The forms differ in what its arguments are:
 
-========  ==========================================================================================
-scalars   ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
-columns   ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
-lanes     ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
-arrays    ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
-network   no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
-========  ==========================================================================================
+==========  ==========================================================================================
+scalars     ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
+operations  no program: a list of operations, for an engine that is no Python
+columns     ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
+rows        ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
+arrays      ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
+lanes       no program: leaves that hold whole arrays, computed with by the engine's own operators
+network     no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
+==========  ==========================================================================================
 
 An adapter offers a form by overriding its method; a workload asks with :meth:`Adapter.offers`.
 """
@@ -24,7 +26,7 @@ import numpy as np
 
 ScalarProgram = Callable[[Any, Sequence[Any]], Any]
 ColumnProgram = Callable[..., Any]
-LaneProgram = Callable[..., Any]
+RowProgram = Callable[..., Any]
 ArrayProgram = Callable[[Any], Callable[[Sequence[Any]], Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ColumnResults = tuple[Floats, list[Floats] | None]
@@ -43,6 +45,17 @@ class Parameter:
 
     data: float
     grad: float = 0.0
+
+
+class Operations(NamedTuple):
+    """A scalar program as steps: a kind, the number of its first result, and the numbers of its operands.
+
+    Numbers below that of the parameters are theirs; the value is the sum of the nodes ``summed``.
+    """
+
+    steps: list[tuple[str, int, list[int]]]
+    nodes: int
+    summed: list[int]
 
 
 class Training(NamedTuple):
@@ -78,6 +91,10 @@ class Adapter:
         """
         raise NotImplementedError
 
+    def operations(self, program: Operations, parameters: list[Any]) -> Callable[[], float]:
+        """As ``scalars``, for a program that is a list of operations."""
+        raise NotImplementedError
+
     def graph(self, program: ScalarProgram, parameters: list[Any]) -> Any:
         """The root of the program's graph, which keeps the whole of it alive, ready for ``sweep``."""
         raise NotImplementedError
@@ -88,7 +105,7 @@ class Adapter:
         """A call that returns the value for every row and the gradient with respect to each of ``columns``."""
         raise NotImplementedError
 
-    def lanes(self, program: LaneProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
+    def rows(self, program: RowProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
         """A call that returns the mean of ``program`` over the rows of ``columns``, whose first axis is that of the
         rows, and adds its gradients into the ``grad`` of ``parameters``."""
         raise NotImplementedError
@@ -97,6 +114,13 @@ class Adapter:
         """Gradient descent on ``program`` from ``weights`` with learning rate ``rate``.
 
         ``math.constant`` turns a NumPy array into what the engine computes with, once, before training.
+        """
+        raise NotImplementedError
+
+    def lanes(self, numbers: Floats) -> Any:
+        """A leaf that holds the array, with a gradient of the same shape unless the engine has none.
+
+        Results have ``data``, ``detach`` or are arrays themselves: see ``workloads.lanes``.
         """
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tapegrad.bench.engines.base import Adapter, Engine, ScalarProgram, functions
+from tapegrad.bench.engines.base import Adapter, Engine, Floats, ScalarProgram, functions
 
 FUNCTIONS = "exp log tanh relu sqrt softplus"
 #: Deep enough for a graph of ten million nodes in a sort that recurses.
@@ -52,6 +52,13 @@ class ValueAdapter(Adapter):
             random.setstate(state)
 
 
+class LaneValueAdapter(ValueAdapter):
+    """A ``Value`` that may hold an array."""
+
+    def lanes(self, numbers: Floats) -> Any:
+        return self.value(numbers)
+
+
 class RecursiveValueAdapter(ValueAdapter):
     """A ``Value`` whose sweep recurses once per node: as it comes, it stops at a thousand nodes in a row."""
 
@@ -73,7 +80,7 @@ TAPEGRAD = Engine(
     name="tapegrad",
     module="tapegrad",
     pip="tapegrad",
-    load=lambda: ValueAdapter("tapegrad", {"tanh": "tapegrad", "relu": "tapegrad.micrograd.nn"}),
+    load=lambda: LaneValueAdapter("tapegrad", {"tanh": "tapegrad", "relu": "tapegrad.micrograd.nn"}),
     how="Values over the C++ core, eager",
 )
 

@@ -1,4 +1,4 @@
-"""NumPy: whole columns at once, values only; what the arithmetic costs when nobody asks for a gradient."""
+"""NumPy: whole arrays at once, values only; what the arithmetic costs when nobody asks for a gradient."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,10 +8,13 @@ from tapegrad.bench.engines.base import Adapter, ColumnProgram, ColumnResults, E
 
 
 class NumpyAdapter(Adapter):
-    """Evaluates a column program over float64 arrays."""
+    """Evaluates over float64 arrays."""
 
     def __init__(self) -> None:
         self.math = functions(np, "exp log tanh sqrt")
+
+    def lanes(self, numbers: Floats) -> Floats:
+        return numbers
 
     def columns(
         self, program: ColumnProgram, columns: Sequence[Floats], constants: Sequence[Floats]

@@ -57,6 +57,9 @@ class TorchScalars(TorchAdapter):
 class TorchTensors(TorchAdapter):
     """Eager, a node per tensor operation."""
 
+    def lanes(self, numbers: Floats) -> Any:
+        return self.leaf(numbers)
+
     def columns(
         self, program: ColumnProgram, columns: Sequence[Floats], constants: Sequence[Floats]
     ) -> Callable[[], ColumnResults]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tapegrad.bench.engines.base import Adapter, Outcome, ScalarProgram
+from tapegrad.bench.engines.base import Adapter, Operations, Outcome, ScalarProgram
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,15 @@ class Workload(ABC):
 
 def evaluate(adapter: Adapter, program: ScalarProgram, parameters: list[Any]) -> Prepared:
     """The value and gradient of a scalar program, from the same parameters in every step."""
-    run = adapter.scalars(program, parameters)
+    return _repeated(adapter, adapter.scalars(program, parameters), parameters)
+
+
+def evaluate_operations(adapter: Adapter, program: Operations, parameters: list[Any]) -> Prepared:
+    """The same of a program in operations."""
+    return _repeated(adapter, adapter.operations(program, parameters), parameters)
+
+
+def _repeated(adapter: Adapter, run: Callable[[], float], parameters: list[Any]) -> Prepared:
     value = [python_math.nan]
 
     def step() -> None:

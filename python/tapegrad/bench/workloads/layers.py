@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tapegrad.bench.engines.base import Adapter
 from tapegrad.bench.workloads.base import Case, Prepared, Workload
 from tapegrad.bench.workloads.moons import (
+    ALPHA,
     SHAPE,
     array_program,
     initial_weights,
@@ -60,14 +63,18 @@ class Layers(Workload):
 
     def _forward(self, adapter: Adapter, size: int) -> tuple[Callable[[], Any], list[Any]]:
         """A call that builds the loss, and the network's parameters at their starting point."""
+        model, parameters = self._network(adapter)
+        data = make_moons(size)
+        return lambda: margin_loss(data, model, parameters, adapter.math), parameters
+
+    def _network(self, adapter: Adapter) -> tuple[Any, list[Any]]:
         model = adapter.network(self.activation, SHAPE[0], SHAPE[1:])
         if model is None:
             raise ValueError(f"workload {self.name} needs an MLP with {self.activation}, which this engine has not")
         parameters = model.parameters()
         for p, weight in zip(parameters, initial_weights(), strict=True):
             p.data = weight
-        data = make_moons(size)
-        return lambda: margin_loss(data, model, parameters, adapter.math), parameters
+        return model, parameters
 
 
 LAYERS = Layers(
@@ -75,6 +82,35 @@ LAYERS = Layers(
     "the moons step with the engine's own MLP class, tanh on every layer (the lectures)",
     activation="tanh",
     last=True,
+    forms=("arrays", "network"),
+)
+
+
+class LayersOverLanes(Layers):
+    """The same network called once with whole columns in place of each point: its Values hold arrays."""
+
+    engines = frozenset({"tapegrad", "torch tensors", "autograd", "JAX"})
+
+    def prepare(self, adapter: Adapter, form: str, case: Case) -> Prepared:
+        if form == "arrays":
+            return super().prepare(adapter, form, case)
+        model, parameters = self._network(adapter)
+        X, y = (np.array(part, dtype=np.float64) for part in make_moons(case.size))
+
+        def run() -> float:
+            hinge = (1.0 - y * model([X[:, 0], X[:, 1]])).relu()
+            loss = hinge.sum() * (1.0 / case.size) + ALPHA * sum(p * p for p in parameters)
+            loss.backward()
+            return float(loss.data)
+
+        return train_scalars(adapter, run, parameters)
+
+
+LAYERS_LANES = LayersOverLanes(
+    "layers-lanes",
+    "the moons step with the package's MLP class, all points at once as lanes (or whole tensors)",
+    activation="relu",
+    last=False,
     forms=("arrays", "network"),
 )
 # Whole tensors are left out here: they do the same in moons.

@@ -7,10 +7,17 @@ last node is the result; its gradient fades to zero on the way to the inputs, so
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad.bench.engines.base import Adapter, ScalarProgram
-from tapegrad.bench.workloads.base import Case, Prepared, Workload, evaluate
+from tapegrad.bench.engines.base import Adapter, Operations, ScalarProgram
+from tapegrad.bench.workloads.base import Case, Prepared, Workload, evaluate, evaluate_operations
 
 INPUTS = 100
+#: In turn: what is done, and which nodes with, counted from the next one.
+OPERATIONS = (
+    ("softplus", (-10,)),
+    ("sum", (-30, -25, -20, -15)),
+    ("product", (-20, -10)),
+    ("softmax", (-4, -3, -2, -1)),
+)
 
 
 class West(Workload):
@@ -19,7 +26,7 @@ class West(Workload):
     name = "west"
     about = "100 inputs, operations cycling softplus, sum of 4, product, softmax of 4; forward and backward"
     unit = "op"
-    forms = ("scalars",)
+    forms = ("operations", "scalars")
     needs = frozenset({"exp", "log"})
     check_size = 400
 
@@ -51,8 +58,21 @@ class West(Workload):
 
         return west, adapter.parameters([0.02 * i - 1.0 for i in range(INPUTS)])
 
+    def operations(self, size: int) -> Operations:
+        """The same program, a step an operation."""
+        steps: list[tuple[str, int, list[int]]] = []
+        top = INPUTS
+        for op in range(size):
+            kind, offsets = OPERATIONS[op % 4]
+            steps.append((kind, top, [top + offset for offset in offsets]))
+            top += 4 if kind == "softmax" else 1
+        return Operations(steps, top, [top - 1, *range(INPUTS, top - 1, 50)])
+
     def prepare(self, adapter: Adapter, form: str, case: Case) -> Prepared:
-        return evaluate(adapter, *self.scalar_program(adapter, case.size))
+        program, parameters = self.scalar_program(adapter, case.size)
+        if form == "operations":
+            return evaluate_operations(adapter, self.operations(case.size), parameters)
+        return evaluate(adapter, program, parameters)
 
 
 WEST = West()
