@@ -114,7 +114,7 @@ NO_MEMORY = """
         assert live_nodes() == base, (n, live_nodes(), base)
         assert work() == expected, n
         survived += 1
-    assert raised >= 50, raised
+    assert raised >= 30, raised  # handles and floats mostly come from free lists
     print(survived)
 """
 
