@@ -29,8 +29,9 @@ def columns(size: int) -> tuple[Floats, Floats, Floats]:
 
 def numbers_of(result: Any) -> Floats:
     """The lanes of a result, or of a gradient, of any engine."""
-    plain = result.detach() if hasattr(result, "detach") else result
-    return np.asarray(plain if isinstance(plain, np.ndarray) else plain.data)
+    if isinstance(result, np.ndarray):
+        return result
+    return np.asarray(result.detach().numpy() if hasattr(result, "numpy") else result.data)
 
 
 class Lanes(Workload):
