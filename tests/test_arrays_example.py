@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,19 @@ def test_arrays_in_drawings(numbers: object, text: str) -> None:
     assert format_number(Value(numbers).data) == text
     label = f"{{ v | data {text} | grad"
     assert label in draw_dot(Value(numbers, label="v")).source.replace("\\", "")
+
+
+def test_the_readme_section_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    if not readme.exists():
+        pytest.skip("no README beside the tests")
+    section = readme.read_text(encoding="utf-8").partition("\n## Arrays: one program over many lanes\n")[2]
+    program = section.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, object] = {}
+    random.seed(4)
+    exec(compile(program, "README.md", "exec"), names)
+    printed = capsys.readouterr().out.strip()
+    assert f"print(v.shape, v.grad.tolist())  # {printed}\n" in program
+    loss = names["loss"]
+    assert isinstance(loss, Value)
+    assert loss.data < 0.8  # it has learned something: 1 is what a model without an opinion pays

@@ -371,3 +371,28 @@ def test_powers_in_other_forms(exponent):
         values, slopes = vmap(lambda x: x**exponent).value_and_grad(np.array([number] * 9))
         np.testing.assert_allclose(values, value, rtol=1e-13)
         np.testing.assert_allclose(slopes, slope, rtol=1e-13)
+
+
+def test_constants_are_computed_beforehand():
+    def fn(x):
+        return x * (Value(2.0) * 3.0 + 1.0).exp() + Value(0.5).tanh() ** 2 + (Value(4.0) - 1.0) * x
+
+    expected, slope = 2.0 * (math.exp(7.0) + 3.0) + math.tanh(0.5) ** 2, math.exp(7.0) + 3.0
+    for options in ({}, {"fastmath": True}, {"disable": ["constant folding"]}):
+        f = compile(fn, **options)
+        assert f.value_and_grad(2.0) == pytest.approx((expected, slope), rel=1e-14)
+        np.testing.assert_allclose(vmap(f)(np.array([2.0] * 9)), expected, rtol=1e-13)
+    assert f.program.passes.get("constant folding", 0) == 0
+    f = compile(fn)
+    f(2.0)
+    assert f.program.passes["constant folding"] >= 5
+
+
+def test_choices_that_differ_in_one_operand_only():
+    def fn(x, y):
+        return where(x > 0, x, y) + 10 * where(x > 0, x, 2 * y) + 100 * where(x > 0, y, 2 * y) + where(y > 0, x, y)
+
+    for f in (compile(fn), compile(fn, fastmath=True)):
+        for x, y in [(1.0, 2.0), (-1.0, 2.0), (1.0, -2.0), (-1.0, -2.0)]:
+            assert f.value_and_grad(x, y) == eager_gradients(fn, x, y)
+            assert vmap(f)(np.array([x] * 9), np.array([y] * 9)).tolist() == [f(x, y)] * 9

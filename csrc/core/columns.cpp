@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kMostSlots = 160;  // 40 KiB; what is in use at one time is less
 constexpr std::size_t kMostGroups = 64;  // partial sums of the gradients, whatever the number of threads
 constexpr std::size_t kSpareWorkers = 8;
+constexpr std::size_t kAskEvery = 1024 * kChunk;  // lanes between two looks at LaneRun::interrupt
 
 const ChunkKernels& chunk_kernels() {
 #if defined(__x86_64__)
@@ -42,6 +43,8 @@ struct ColumnCode::Worker {
   std::vector<double> kept;
   std::vector<InColumn> in;
   std::vector<OutColumn> out, gradients;
+  std::atomic<bool>* stop = nullptr;  // of the run: its results are not wanted any more
+  bool asks = false;                  // the one that asks whether they are
 
   explicit Worker(std::size_t slots) : room((slots + 1) * kChunk, 0.0) {
     void* start = room.data();
@@ -100,6 +103,13 @@ void ColumnCode::run_lanes(const LaneRun& run, Worker& w, std::size_t begin, std
   const bool seed_sums = sums && seed_ >= param_gradients_ && seed_ < param_gradients_ + params_;
   double* const m = w.m;
   for (std::size_t at = begin; at < end; at += kChunk) {
+    if ((at - begin) % kAskEvery == 0) {
+      if (w.stop->load(std::memory_order_relaxed)) return;
+      if (w.asks && run.interrupt && run.interrupt(run.interrupt_context)) {
+        w.stop->store(true, std::memory_order_relaxed);
+        return;
+      }
+    }
     const std::size_t count = std::min(kChunk, end - at);
     kernels.read(w.in.data(), w.in.size(), at, count, m);
     kernels.forward(forward_.data(), m);
@@ -135,6 +145,7 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
   const std::size_t lanes_a_group = (chunks + groups - 1) / groups * kChunk;
   const auto thread_count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(run.threads, 1)), 1, groups);
 
+  std::atomic<bool> stop{false};
   std::vector<std::unique_ptr<Worker>> workers;
   for (std::size_t t = 0; t < thread_count; ++t) {
     std::unique_ptr<Worker> w = take();
@@ -148,6 +159,8 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
       if (run.input_gradients[k])
         w->gradients.push_back({run.input_gradients[k], run.gradient_strides[k], input_gradients_ + k});
     if (sums) w->kept.reserve(params_ * kChunk);
+    w->stop = &stop;
+    w->asks = t == 0;
     workers.push_back(std::move(w));
   }
   std::vector<double> partial(sums ? groups * params_ : 0);
@@ -176,6 +189,7 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
   work(*workers[0]);
   for (std::thread& t : threads) t.join();
   for (std::unique_ptr<Worker>& w : workers) give_back(std::move(w));
+  guards->interrupted = stop;
 
   for (std::size_t group = 0; sums && group < groups; ++group)
     for (Word k = 0; k < params_; ++k) run.param_gradients[k] += partial[group * params_ + k];

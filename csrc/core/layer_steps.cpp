@@ -30,13 +30,7 @@ class Marks {
 class Finder {
  public:
   Finder(const Lowered& l, const std::vector<bool>& uniform)
-      : l_(l),
-        uniform_(uniform),
-        columns_(l.slots),
-        seen_(l.slots),
-        read_(l.slots),
-        written_(l.slots),
-        carried_(l.slots) {}
+      : l_(l), uniform_(uniform), columns_(l.slots), seen_(l.slots), read_(l.slots), written_(l.slots) {}
 
   LayerSteps run() {
     find_last_reads();
@@ -268,7 +262,6 @@ class Finder {
     if (first) {
       read_.clear();
       written_.clear();
-      carried_.clear();
       for (std::size_t c = 0; c < unit.x.size(); ++c) {
         const Entry& e = unit.entries[c];
         if (e.dweight != kNoSlot) read_.set(unit.x[c]);
@@ -279,12 +272,10 @@ class Finder {
       for (U32 slot : unit.x)
         if (read_.has(slot) && written_.has(slot)) return false;
     }
-    if (written_.has(unit.g) || carried_.has(unit.g)) return false;
+    if (written_.has(unit.g)) return false;
     read_.set(unit.g);
-    for (const Term& term : unit.carried) {
+    for (const Term& term : unit.carried)
       if (read_.has(term.x) || written_.has(term.x)) return false;
-      carried_.set(term.x);
-    }
     return true;
   }
 
@@ -343,7 +334,7 @@ class Finder {
   const std::vector<bool>& uniform_;
   LayerSteps out_;
   std::vector<bool> last_read_;
-  Marks columns_, seen_, read_, written_, carried_;
+  Marks columns_, seen_, read_, written_;
 };
 
 }  // namespace

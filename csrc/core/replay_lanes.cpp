@@ -60,6 +60,8 @@ struct LaneCode::Worker {
   double* lanes = nullptr;  // within room, aligned to 64 bytes: no vector lies across two cache lines
   std::size_t size = 0;
   BlockMemory m{};
+  std::atomic<bool>* stop = nullptr;  // of the run that it works for
+  bool asks = false;                  // the thread that called
 
   void reserve(std::size_t count) {
     if (count <= size) return;
@@ -333,6 +335,11 @@ void LaneCode::backward(const BlockMemory& m, std::size_t n) const {
 void LaneCode::run_blocks(const LaneRun& run, Worker& w, std::size_t begin, std::size_t end, LaneGuards* guards) const {
   BlockMemory& m = w.m;
   for (std::size_t at = begin; at < end; at += m.stride) {
+    if (w.stop->load(std::memory_order_relaxed)) return;
+    if (w.asks && run.interrupt && run.interrupt(run.interrupt_context)) {
+      w.stop->store(true, std::memory_order_relaxed);
+      return;
+    }
     const std::size_t n = std::min(m.stride, end - at), full = padded(n);
     for (std::uint32_t k = 0; k < inputs_; ++k) {
       const double* from = run.inputs[k] + at * run.input_strides[k];
@@ -434,16 +441,24 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
     run_blocks(run, w, begin, end, failures);
     if (sums) std::copy(gradients, gradients + params_, sum);
   };
+  std::atomic<bool> stop{false};
   if (groups == 1) {
     std::unique_ptr<Worker> worker = take_worker(run, stride);
+    worker->stop = &stop;
+    worker->asks = true;
     run_group(*worker, 0, run.param_gradients, guards);
     give_back(std::move(worker));
+    guards->interrupted = stop;
     return;
   }
 
   const auto thread_count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(run.threads, 1)), 1, groups);
   std::vector<std::unique_ptr<Worker>> workers;
-  for (std::size_t t = 0; t < thread_count; ++t) workers.push_back(take_worker(run, stride));
+  for (std::size_t t = 0; t < thread_count; ++t) {
+    workers.push_back(take_worker(run, stride));
+    workers[t]->stop = &stop;
+    workers[t]->asks = t == 0;
+  }
   std::vector<double> partial(sums ? groups * params_ : 0);
   std::vector<LaneGuards> group_guards(guard_count ? groups : 1);
   for (LaneGuards& g : group_guards) {
@@ -464,6 +479,7 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
   work(*workers[0]);
   for (std::thread& t : threads) t.join();
   for (std::unique_ptr<Worker>& w : workers) give_back(std::move(w));
+  guards->interrupted = stop;
 
   clear();
   for (std::size_t group = 0; sums && group < groups; ++group)

@@ -19,6 +19,7 @@ namespace tapegrad {
 // How often each guard failed, and where first.
 struct LaneGuards {
   std::vector<std::size_t> failures, first;
+  bool interrupted = false;  // LaneRun::interrupt said so; the results are of no use
 };
 
 // What one run reads and writes; arrays that are not wanted are null.
@@ -31,8 +32,10 @@ struct LaneRun {
   double* const* outputs = nullptr;            // an array of lanes for each output
   double* const* input_gradients = nullptr;    // an array of lanes for each input
   const std::size_t* gradient_strides = nullptr;
-  double* param_gradients = nullptr;  // summed over the lanes; written, not added to
-  double seed = 1.0;                  // gradient of the output in each lane
+  double* param_gradients = nullptr;   // summed over the lanes; written, not added to
+  double seed = 1.0;                   // gradient of the output in each lane
+  bool (*interrupt)(void*) = nullptr;  // asked between blocks by the thread that called: whether to give up
+  void* interrupt_context = nullptr;
 };
 
 class LaneCode {

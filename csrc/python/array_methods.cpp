@@ -143,10 +143,10 @@ PyObject* value_reduce(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
   const char* name = array_name(op);
   PyObject* axis = nullptr;
   ArrayDraft draft;
-  Node* node = node_of(self);
   if (!read_reduction(args, nargs, kwnames, name, &axis, &draft.keeps_axes) ||
-      !read_axes(axis, node, name, &draft.axes))
+      !read_axes(axis, node_of(self), name, &draft.axes))
     return nullptr;
+  Node* node = node_of(self);  // only now: reading the axes may run code that makes another thing of this Value
   if (!(node->flags & kArray)) return Py_NewRef(self);
   draft.op = op;
   draft.operands = &node;

@@ -97,7 +97,6 @@ Node* make_node(ArrayDraft& draft, Flags flags, const char* label) {
     refuse(draft, label, why);
     return nullptr;
   }
-  const KeepFlags keep;
   Node* node = make_array_node(arena(), draft, flags);
   if (!node) PyErr_NoMemory();
   return node;
@@ -119,6 +118,8 @@ Node* make_lanes(Op op, Node* a, Node* b, double exponent, Flags flags) {
   draft.operands = operands;
   draft.count = b ? 2 : 1;
   draft.number = exponent;
+  if (op == Op::add || op == Op::mul) return make_node(draft, flags, info(op).label);  // which raise none for nothing
+  const KeepFlags keep;
   return make_node(draft, flags, info(op).label);
 }
 

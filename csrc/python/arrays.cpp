@@ -84,12 +84,10 @@ void explain(PyObject* o, const char* what) {
 
 // v.data = value, v.grad = value: `place` says which. A gradient of zeros needs no buffer.
 int assign(Node* node, Buffer* Array::* place, PyObject* value, const char* what) {
+  const Held hold(node);  // reading may run code that makes another thing of this Value
   Data data;
   if (!read_data(value, what, &data)) return -1;
-  if (!(node->flags & kArray)) {  // reading ran code that made another thing of this Value
-    PyErr_SetString(PyExc_ValueError, "the Value was changed to one that holds a number while it was assigned to");
-    return -1;
-  }
+  if (!(node->flags & kArray)) return refuse_changed();
   Array& array = *node->array;
   Buffer*& buffer = array.*place;
   if (!data.array) {
@@ -233,6 +231,12 @@ PyObject* data_view(Node* node) {
 PyObject* grad_view(Node* node) {
   Buffer* grad = own_grad(*node->array);
   return grad ? view_of(grad, shape_of(node)) : PyErr_NoMemory();
+}
+
+int refuse_changed() {
+  PyErr_SetString(PyExc_ValueError,
+                  "the Value was made to hold something else while it was assigned to; assign once more");
+  return -1;
 }
 
 int assign_data(Node* node, PyObject* value) {

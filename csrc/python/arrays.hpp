@@ -72,6 +72,9 @@ PyObject* grad_view(Node* node);
 int assign_data(Node* node, PyObject* value);
 int assign_grad(Node* node, PyObject* value, const char* what = "grad");
 
+// Sets the error of an assignment in whose course code of the program's changed what the Value holds; -1.
+int refuse_changed();
+
 // A shape as a tuple, new reference; a draft's operands' shapes in words, for errors.
 PyObject* shape_tuple(const Shape& shape);
 

@@ -62,6 +62,9 @@ int set_data(PyObject* self, PyObject* value, void*) {
     return assign_data(n, value);
   Number number;
   if (!require_number(value, "data", &number)) return -1;
+  n = node_of(self);  // once more: reading may run code that makes another thing of this Value
+  if (n->flags & kArray) [[unlikely]]
+    return refuse_changed();
   n->data = number.value;
   n->flags = static_cast<Flags>((n->flags & ~kDataInt) | number.flags);
   return 0;
@@ -83,6 +86,9 @@ int set_grad(PyObject* self, PyObject* value, void*) {
     return assign_grad(n, value);
   Number number;
   if (!require_number(value, "grad", &number)) return -1;
+  n = node_of(self);
+  if (n->flags & kArray) [[unlikely]]
+    return refuse_changed();
   static_assert(kGradInt == kDataInt << 1);
   n->grad = number.value;
   n->flags = static_cast<Flags>((n->flags & ~kGradInt) | (number.flags << 1));

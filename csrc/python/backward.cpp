@@ -23,8 +23,9 @@ bool call(void*, Node* node) {
 }
 
 // The gradient that a sweep starts from: ones, or what the program gives.
-bool seed(Node* root, PyObject* gradient) {
+bool seed(PyObject* self, PyObject* gradient) {
   const bool given = gradient && gradient != Py_None;
+  Node* root = node_of(self);
   if (root->flags & kArray) {
     if (given) return assign_grad(root, gradient, "gradient") == 0;
     Buffer* ones = renew(root->array->grad, root->array->size);
@@ -37,6 +38,8 @@ bool seed(Node* root, PyObject* gradient) {
   }
   Number number{1.0, kDataInt};
   if (given && !require_number(gradient, "gradient", &number)) return false;
+  root = node_of(self);  // once more: reading may run code that makes another thing of this Value
+  if (root->flags & kArray) return refuse_changed() == 0;
   root->grad = number.value;
   const bool is_int = number.flags && !(root->flags & kFloatGrad);
   root->flags = static_cast<Flags>((root->flags & ~kGradInt) | (is_int ? kGradInt : 0));
@@ -81,7 +84,7 @@ PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs
   if ((nargs || kwnames) && !read_arguments(args, nargs, kwnames, &gradient, &zero)) return nullptr;
   if (refuse_while_recording("backward()")) return nullptr;
   if (zero) zero_gradients(node_of(self));
-  if (!seed(node_of(self), gradient)) return nullptr;
+  if (!seed(self, gradient)) return nullptr;
   settle_tracking();
   Node* root = node_of(self);
   if (in_mode(Mode::anomaly)) [[unlikely]] {

@@ -194,6 +194,7 @@ struct LaneArguments {
 };
 
 py::object lane_outcome(const LaneOutcome& outcome) {
+  if (outcome.guard == -2) throw py::error_already_set();
   return py::make_tuple(outcome.guard, outcome.failures, outcome.first);
 }
 

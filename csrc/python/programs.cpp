@@ -2,6 +2,7 @@
 #include "python/programs.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "python/modes.hpp"
@@ -10,6 +11,23 @@
 namespace tapegrad::python {
 
 namespace {
+
+// Looks for Ctrl-C now and then during a run that has let go of the interpreter.
+struct Interrupts {
+  PyThreadState*& state;
+  std::chrono::steady_clock::time_point last = std::chrono::steady_clock::now();
+
+  // Whether a signal's handler has raised; the exception is set.
+  bool now() {
+    const auto time = std::chrono::steady_clock::now();
+    if (time - last < std::chrono::milliseconds(50)) return false;
+    last = time;
+    PyEval_RestoreThread(state);
+    const bool raised = PyErr_CheckSignals() < 0;
+    state = PyEval_SaveThread();
+    return raised;
+  }
+};
 
 constexpr std::size_t kLetGoSteps = 20000;  // from this size on, a run lets other threads work
 
@@ -435,7 +453,13 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneVariant::Scratch& scr
   run.param_gradients = param_gradients ? gradients.data() : nullptr;
   scratch.param_gradients = gradients.data();
   LaneGuards guards;
+  Interrupts interrupts{state};
+  if (state) {
+    run.interrupt = [](void* context) { return static_cast<Interrupts*>(context)->now(); };
+    run.interrupt_context = &interrupts;
+  }
   v.columns ? v.columns->run(run, &guards) : v.lanes->run(run, &guards);
+  if (guards.interrupted) return {-2, 0, 0};
   for (std::size_t k = 0; k < guards.failures.size(); ++k)
     if (guards.failures[k]) return {static_cast<long>(k), guards.failures[k], guards.first[k]};
   if (!param_gradients) return {};

@@ -56,7 +56,7 @@ struct LaneInput {
 };
 
 struct LaneOutcome {
-  long guard = -1;  // the first guard that does not hold in some lane; -1: all hold
+  long guard = -1;  // the first guard that does not hold in some lane; -1: all hold; -2: an exception is set
   std::size_t failures = 0, first = 0;
 };
 

@@ -52,7 +52,7 @@ def players(workload, adapters):
         stays_out = (workload.engines and engine.name not in workload.engines) or workload.name in engine.never
         if engine.name in adapters and not stays_out and (not engine.only or workload.name in engine.only):
             adapter = adapters[engine.name]
-            if workload.form_for(adapter) and not (workload.changes and adapter.replays):
+            if workload.form_for(adapter) and not (workload.changes and adapter.replays and not adapter.keeps_programs):
                 yield engine.name, adapter
 
 

@@ -221,12 +221,17 @@ class Tangle {
     }
     const U32 steps = 3 + below(12);
     const std::vector<U32> columns = some_lanes();
+    if (below(2)) forward_block(columns);
     for (U32 k = 0; k < steps; ++k) forward_step(below(4) ? columns : some_lanes());
     const U32 units = 2 + below(8);
     const std::vector<U32> inputs = some_lanes(), targets = some_lanes();
     std::vector<bool> stored(l.slots, false);
     for (U32 k = 0; k < units; ++k) backward_unit(inputs, targets, below(3) == 0, k == 0);
-    for (U32 slot = first_temporary; slot < l.slots; ++slot) l.outputs.push_back(slot);
+    for (U32 slot = first_temporary; slot < l.slots; ++slot) {  // what is looked at between forward and backward
+      if (below(2)) l.outputs.push_back(slot);
+      if (below(4) == 0) l.guards.push_back({slot, {GuardKind::truth, 0, 0.0, 0}});
+    }
+    l.outputs.push_back(first_temporary);
     // Whatever is in the temporaries at the end goes to the gradients of the inputs.
     for (U32 slot = first_temporary; slot < l.slots; ++slot) {
       Step s;
@@ -284,6 +289,44 @@ class Tangle {
     l.forward.push_back(s);
   }
 
+  // A layer as it ought to be, with more rows than a tile has, but for the places of its activations.
+  void forward_block(const std::vector<U32>& columns) {
+    std::vector<U32> rows(kTemporaries);
+    for (U32 k = 0; k < kTemporaries; ++k) rows[k] = first_temporary + k;
+    std::shuffle(rows.begin(), rows.end(), random_);
+    rows.resize(2 + below(6));
+    for (U32 z : rows) {
+      Step s;
+      s.code = code(Code::sum);
+      s.z = z;
+      s.first = terms();
+      if (below(3) == 0) l.terms.push_back({lane(), kNoSlot, Mode::none});
+      for (U32 x : columns) l.terms.push_back({x, param(), Mode::none});
+      s.count = terms() - s.first;
+      l.forward.push_back(s);
+    }
+    std::vector<U32> free = columns;
+    for (U32 x : rows) {
+      Step s;
+      s.code = code(Code::relu);
+      s.x = x;
+      s.z = below(3) ? free[below(static_cast<U32>(free.size()))] : temporary();
+      if (s.z < first_temporary) s.z = temporary();
+      free.push_back(x);
+      l.forward.push_back(s);
+    }
+    if (below(2)) return;
+    for (U32 z : rows) {  // nothing of the sums themselves is left
+      Step s;
+      s.code = code(Code::sum);
+      s.z = z;
+      s.first = terms();
+      s.count = 1;
+      l.terms.push_back({l.forward.back().z, param(), Mode::none});
+      l.forward.push_back(s);
+    }
+  }
+
   void backward_unit(std::vector<U32> inputs, std::vector<U32> targets, bool activation, bool first) {
     const U32 g = temporary();
     if (activation)
@@ -326,10 +369,9 @@ class Tangle {
         s.dy = l.param_gradients + below(kParams);
         s.mode_y = Mode::add;
       }
-      // A gradient is never written where it is read in the same step.
       U32 target = targets[k];
       if (target < first_temporary) target = l.input_gradients + target % kInputs;
-      if (by_input && target != g && target != s.x) {
+      if (by_input && target != s.x) {
         s.y = param();
         s.dx = target;
         s.mode_x = (first || below(8) == 0) && target >= first_temporary ? Mode::store : Mode::add;
@@ -350,6 +392,7 @@ class Tangle {
 struct Result {
   std::vector<std::vector<double>> outputs, input_gradients;
   std::vector<double> param_gradients;
+  std::vector<std::size_t> failures;
 };
 
 Result run(const LaneCode& code, const Lowered& l, std::size_t lanes, unsigned seed) {
@@ -364,7 +407,9 @@ Result run(const LaneCode& code, const Lowered& l, std::size_t lanes, unsigned s
     in.push_back(column.data());
   }
   Result r{std::vector<std::vector<double>>(l.outputs.size(), std::vector<double>(lanes)),
-           std::vector<std::vector<double>>(l.inputs, std::vector<double>(lanes)), std::vector<double>(l.params)};
+           std::vector<std::vector<double>>(l.inputs, std::vector<double>(lanes)),
+           std::vector<double>(l.params),
+           {}};
   std::vector<double*> out, to;
   for (auto& o : r.outputs) out.push_back(o.data());
   for (auto& g : r.input_gradients) to.push_back(g.data());
@@ -380,6 +425,7 @@ Result run(const LaneCode& code, const Lowered& l, std::size_t lanes, unsigned s
   lane_run.param_gradients = r.param_gradients.data();
   LaneGuards guards;
   code.run(lane_run, &guards);
+  r.failures = guards.failures;
   return r;
 }
 
@@ -419,6 +465,7 @@ void test_finding() {
     for (std::size_t k = 0; k < l.inputs; ++k)
       for (std::size_t lane = 0; lane < lanes; ++lane)
         compare(grouped.input_gradients[k][lane], plain.input_gradients[k][lane]);
+    CHECK(grouped.failures == plain.failures);
     for (std::size_t k = 0; k < l.params; ++k) compare(grouped.param_gradients[k], plain.param_gradients[k]);
   }
   for (std::size_t count : {forward, backward, joined, carried, activations, refused}) CHECK(count > 100);
@@ -472,6 +519,32 @@ void test_pass() {
   CHECK(find_layers(apart, uniform).forward.size() >= 6);
 }
 
+// Rows that wait for something computed after the first of them stay behind it.
+void test_rows_that_wait() {
+  Program p;
+  p.inputs = 2;
+  p.params = 8;
+  const U32 x = p.add({Code::input, 0}), y = p.add({Code::input, 1});
+  const auto dot = [&](U32 start, U32 w) {
+    const U32 a = p.add({Code::mul, p.add({Code::param, w}), x}),
+              b = p.add({Code::mul, y, p.add({Code::param, w + 1})});
+    return p.add({Code::add, p.add({Code::add, start, a}), b});
+  };
+  const U32 first = dot(p.add({Code::param, 0}), 1);
+  const U32 between = p.add({Code::sin, first});
+  const U32 second = dot(between, 3), third = dot(p.add({Code::exp, second}), 5),
+            fourth = dot(p.add({Code::param, 0}), 6);
+  p.outputs = {p.add({Code::mul, p.add({Code::mul, between, third}), fourth})};
+  const Draft d = simplify(p, false, {}, nullptr);
+  CHECK(d.layers.dots == 4 && d.layers.layers == 1);
+  for (U32 n = 0; n < d.program.code.size(); ++n)
+    d.program.for_each_operand(d.program.code[n], [&](U32 operand) { CHECK(operand < n); });
+  std::vector<U32> rows;
+  for (U32 n = 0; n < d.program.code.size(); ++n)
+    if (d.program.code[n].code == Code::sum) rows.push_back(n);
+  CHECK(rows.size() == 4 && rows[1] == rows[0] + 1 && rows[2] > rows[1] + 1);  // the fourth stands next to the first
+}
+
 }  // namespace
 
 int main() {
@@ -482,4 +555,5 @@ int main() {
     test_finding();
   }
   test_pass();
+  test_rows_that_wait();
 }

@@ -1,6 +1,10 @@
 // functions.hpp: namespace fn for vectors: what the op table's expressions mean when their operands are lanes. The
 // rules are those of core/functions.hpp; only tanh is more accurate here, since it need not follow micrograd's formula.
 // Functions without a vector form call the C library lane by lane.
+//
+// Compared on one AVX-512 machine, 65,536 lanes: exp, log and tanh of SLEEF 3.5.1 (u10) are within 1 ulp, and take 1.9,
+// 1.6 and 2.3 times as long as these; those of glibc 2.36's libmvec are up to 3.1, 1.6 and 2.1 ulp off, and take 2.1,
+// 1.2 and 1.6 times as long.
 #pragma once
 
 #include "core/simd/exp.hpp"

@@ -78,7 +78,7 @@ class Contestant:
     @property
     def is_vectorised(self) -> bool:
         """Whether the time of a small size says little of a large one: a call costs more than what it computes."""
-        return self.form in ("arrays", "columns", "lanes")
+        return self.form in ("arrays", "columns", "lanes", "rows")
 
     @property
     def has_graph(self) -> bool:

@@ -67,6 +67,7 @@ class Recordings:
         self.options = options
         self._groups: OrderedDict[Structure, list[Recording]] = OrderedDict()
         self.last_used: tuple[Structure, Recording] | None = None
+        self._passing: Recording | None = None  # the last one that went past the bound
         self._lock = threading.Lock()  # for changes of the lists
 
     def standing(self, structure: Structure, reasons: list[str]) -> Iterator[Recording]:
@@ -122,7 +123,10 @@ class Recordings:
             count = sum(map(len, self._groups.values())) - len(stale[: _MAX_STALE - 1])
             if count >= self.options["max_recordings"] and not recording.change():
                 if self.options["on_limit"] == "eager":
-                    return  # recorded for this one call
+                    recording.calls = self._passing.calls if self._passing else 0
+                    recording.reason = f"past max_recordings, recorded for each call; last: {recording.reason}"
+                    self._passing = recording
+                    return
                 raise RecordingLimit(
                     f"{name_of(self.fn)} was recorded {count} times and now needs another: {recording.reason}. Numbers "
                     "that steer Python make one recording for each course: use tapegrad.where, maximum or clip "
@@ -142,16 +146,18 @@ class Recordings:
 
     def info(self, other_calls: Callable[[Recording], int]) -> list[RecordingInfo]:
         """What `cache_info()` says; `other_calls` tells of calls that were not noted by used()."""
+        all_of_them = [(describe_arguments(structure), r) for structure, group in self._groups.items() for r in group]
+        if self._passing is not None:
+            all_of_them.append(("(...)", self._passing))
         return [
             RecordingInfo(
-                describe_arguments(structure),
+                arguments,
                 r.reason,
                 r.program.nodes,
                 [line for _, _, line in r.program.guards],
                 r.calls + other_calls(r),
             )
-            for structure, group in self._groups.items()
-            for r in group
+            for arguments, r in all_of_them
         ]
 
     def clear(self) -> None:
@@ -159,7 +165,7 @@ class Recordings:
             for recording in group:
                 recording.kept = False
         self._groups.clear()
-        self.last_used = None
+        self.last_used = self._passing = None
 
 
 def describe_arguments(structure: Structure) -> str:

@@ -2,7 +2,16 @@
 
 A *program* is a plain Python function written once in a workload. The forms differ in what its arguments are:
 
-==========  ===========================================================================================
+==========  ==========================================================================================
+scalars     ``program(math, parameters) -> scalar``: one number per parameter, gradients of all of them
+operations  no program: a list of operations, for an engine that is no Python
+columns     ``program(math, *columns, *constants) -> column``: the same scalar formula for every row
+rows        ``program(math, parameters, *row) -> scalar``: the mean over the rows, gradients of the parameters
+arrays      ``program(math)`` gives ``loss(weights) -> scalar``: whole arrays, trained by gradient descent
+lanes       no program: leaves that hold whole arrays, computed with by the engine's own operators
+network     no program: a class like ``MLP(nin, nouts)`` whose parameters have ``data`` and ``grad``
+==========  ==========================================================================================
+
 An adapter offers a form by overriding its method; a workload asks with :meth:`Adapter.offers`.
 """
 
@@ -17,7 +26,7 @@ import numpy as np
 
 ScalarProgram = Callable[[Any, Sequence[Any]], Any]
 ColumnProgram = Callable[..., Any]
-LaneProgram = Callable[..., Any]
+RowProgram = Callable[..., Any]
 ArrayProgram = Callable[[Any], Callable[[Sequence[Any]], Any]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ColumnResults = tuple[Floats, list[Floats] | None]
@@ -96,7 +105,7 @@ class Adapter:
         """A call that returns the value for every row and the gradient with respect to each of ``columns``."""
         raise NotImplementedError
 
-    def lanes(self, program: LaneProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
+    def rows(self, program: RowProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
         """A call that returns the mean of ``program`` over the rows of ``columns``, whose first axis is that of the
         rows, and adds its gradients into the ``grad`` of ``parameters``."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ from tapegrad.bench.engines.base import (
     ColumnResults,
     Engine,
     Floats,
-    LaneProgram,
+    RowProgram,
     ScalarProgram,
 )
 from tapegrad.bench.engines.values import ValueAdapter
@@ -24,6 +24,7 @@ class CompiledAdapter(ValueAdapter):
     replays = True
     keeps_programs = True
     graph = Adapter.graph  # what is kept is a program, not a graph
+    lanes = Adapter.lanes  # array Values are for eager code
 
     def __init__(self) -> None:
         super().__init__("tapegrad")
@@ -69,7 +70,7 @@ class LanesAdapter(Adapter):
 
         return run
 
-    def lanes(self, program: LaneProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
+    def rows(self, program: RowProgram, parameters: list[Any], columns: Sequence[Floats]) -> Callable[[], float]:
         math = self.math
         mapped = tapegrad.vmap(lambda *row: program(math, parameters, *row))
         return lambda: mapped.backward(*columns)

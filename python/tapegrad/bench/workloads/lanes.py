@@ -30,7 +30,7 @@ def columns(size: int) -> tuple[Floats, Floats, Floats]:
 def numbers_of(result: Any) -> Floats:
     """The lanes of a result, or of a gradient, of any engine."""
     plain = result.detach() if hasattr(result, "detach") else result
-    return np.asarray(plain if isinstance(plain, np.ndarray) or hasattr(plain, "detach") else plain.data)
+    return np.asarray(plain if isinstance(plain, np.ndarray) else plain.data)
 
 
 class Lanes(Workload):

@@ -118,7 +118,7 @@ class Moons(Workload):
     name = "moons"
     about = "one training step of MLP(2, [16, 16, 1]) with ReLU, plain Python over scalars (or whole tensors)"
     unit = "node"
-    forms = ("arrays", "lanes", "scalars")
+    forms = ("arrays", "rows", "scalars")
     needs = frozenset({"relu"})
     check_size = 4
 
@@ -137,10 +137,10 @@ class Moons(Workload):
     def prepare(self, adapter: Adapter, form: str, case: Case) -> Prepared:
         if form == "arrays":
             return train_arrays(adapter, array_program(case.size, "relu", last=False))
-        if form == "lanes":
+        if form == "rows":
             parameters = adapter.parameters(initial_weights())
             columns = [np.array(part, dtype=np.float64) for part in make_moons(case.size)]
-            return train_scalars(adapter, adapter.lanes(point_loss, parameters, columns), parameters)
+            return train_scalars(adapter, adapter.rows(point_loss, parameters, columns), parameters)
         program, parameters = self.scalar_program(adapter, case.size)
         return train_scalars(adapter, adapter.scalars(program, parameters), parameters)
 
