@@ -15,7 +15,7 @@ namespace tapegrad::repeats {
 using U32 = std::uint32_t;
 
 inline constexpr U32 kNone = ~0u;
-inline constexpr U32 kMinLanes = 8;  // terms from which a chain is looked at
+inline constexpr U32 kMinLanes = 4;  // terms from which a chain is looked at
 
 // A run of one operation, ((t0 + t1) + t2) + ...; only terms that are no leaves are counted as repeats.
 struct ChainInfo {

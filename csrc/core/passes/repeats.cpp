@@ -16,22 +16,26 @@ namespace repeats {
 
 namespace {
 
-constexpr std::size_t kMaxFailures = 3;      // searches in vain
-constexpr std::size_t kMaxRounds = 16;       // searches over what is left
-constexpr std::size_t kMaxPasses = 24;       // walks over the program
+constexpr std::size_t kMaxFailures = 3;  // searches in vain
+constexpr std::size_t kMaxRounds = 16;   // searches over what is left
+constexpr std::size_t kMaxPasses = 24;   // walks over the program
+constexpr std::size_t kMaxTold = 4;      // near misses
+constexpr U32 kSomeLanes = 8;
 constexpr U32 kManyLanes = 32;               // enough of them
 constexpr std::size_t kMinOperations = 256;  // of all repeats together: below, scalar code is as fast
 
 // Rough times in nanoseconds, forward and backward, for choosing only: results do not depend on it but for the order of
 // sums.
-constexpr double kLaneStep = 6.0, kGathered = 1.5, kRepeat = 800.0;
+constexpr double kGathered = 4.0, kRepeat = 800.0;
 struct Times {
-  double scalar, lane;
+  double scalar, step, lane;  // of one operation; in a body, of the operation and of each lane
 };
 Times times_of(Code code) {
   switch (code) {
     case Code::add:
     case Code::mul:
+    case Code::sum:
+      return {0.9, 2.0, 0.2};  // most become dot products
     case Code::relu:
     case Code::maximum:
     case Code::minimum:
@@ -41,17 +45,16 @@ Times times_of(Code code) {
     case Code::abs:
     case Code::detach:
     case Code::select:
-    case Code::sum:
     case Code::linear:
-      return {1.2, 0.2};
+      return {1.2, 6.0, 0.2};
     case Code::div:
     case Code::sqrt:
-      return {5.0, 1.5};
+      return {5.0, 6.0, 1.5};
     case Code::pow:
     case Code::powc:
-      return {25.0, 2.5};
+      return {25.0, 6.0, 2.5};
     default:
-      return {12.0, 2.0};
+      return {12.0, 6.0, 2.0};
   }
 }
 
@@ -78,6 +81,8 @@ class Finder {
     if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
     const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    // Few repeats are worth it only where they are most of the program.
+    std::erase_if(open, [&](const ChainInfo& c) { return c.repeats < kSomeLanes && span(c) < size_ / 4; });
     std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
@@ -102,6 +107,7 @@ class Finder {
       for (U32 end : candidates_)
         if (roles_[end] == kCandidate) roles_[end] = kPlain;
     }
+    if (report_.missed.size() > kMaxTold) report_.missed.resize(kMaxTold);
     return std::move(findings_);
   }
 
@@ -158,7 +164,8 @@ class Finder {
     if (2 * carried_ >= c.repeats) {
       std::string text = "%";
       text += std::to_string(first_carried_) + " (" + name_of(p_.code[first_carried_].code);
-      text += ") is used by its own and by later repeats: what is carried on from repeat to repeat is computed one after ";
+      text +=
+          ") is used by its own and by later repeats: what is carried on from repeat to repeat is computed one after ";
       report_.missed.push_back(text + "the other");
     }
     return group(c.repeats) || stack(c.repeats);
@@ -397,7 +404,7 @@ class Finder {
     for (U32 position = 0; position < blocks.size; ++position) {
       const Times t = times_of(p_.code[blocks.at(0, position)].code);
       scalar += t.scalar * static_cast<double>(count);
-      rolled += kLaneStep + t.lane * static_cast<double>(count);
+      rolled += t.step + t.lane * static_cast<double>(count);
     }
     const auto gain = [&](std::size_t gathered) {
       return always_ || kRepeat + rolled + kGathered * static_cast<double>(count * gathered) < 0.7 * scalar;
@@ -504,7 +511,7 @@ class Finder {
   }
 
   void tell_difference(const std::vector<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) {
-    if (report_.missed.size() >= 8) return;
+    if (report_.missed.size() >= kMaxTold) return;
     const U32 model_size = starts[model + 1] - starts[model], size = starts[other + 1] - starts[other];
     U32 at = 0;
     while (at < std::min(model_size, size) &&
