@@ -58,7 +58,7 @@ def test_the_short_way_gives_what_the_function_gives(first, second):
     assert f.cache_info()[0].calls == 3
 
 
-@pytest.mark.parametrize(("first", "second"), [pair for pair in NESTS if pair[0] != ([],)])
+@pytest.mark.parametrize(("first", "second"), [pair for pair in NESTS if repr(pair[0]) != "([],)"])
 def test_gradients_of_the_short_way_have_the_shape_of_the_long_one(first, second):
     f = tapegrad.compile(lambda *args: weigh(args) * 1.0)
     f.value_and_grad(*first)

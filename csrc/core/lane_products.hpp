@@ -17,7 +17,7 @@ struct Place {
 struct BlockMemory {
   double* lanes;
   double* uniform;
-  std::size_t stride;  // a multiple of 8
+  std::size_t stride;        // a multiple of 8
   double* packed = nullptr;  // the layers' weights, see layer_code.hpp
 };
 

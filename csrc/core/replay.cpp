@@ -175,9 +175,10 @@ constexpr bool has_vector_backward(Code code) {
     TAPEGRAD_DOTS_OF(2, false)                                                                                  \
     TAPEGRAD_DOTS_OF(3, false)                                                                                  \
     TAPEGRAD_DOTS_OF(4, false)                                                                                  \
-    TAPEGRAD_DOTS_OF(5, false) TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false) TAPEGRAD_DOTS_OF(8, false) \
-        TAPEGRAD_DOTS_OF(1, true) TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true) TAPEGRAD_DOTS_OF(4, true) \
-            TAPEGRAD_DOTS_OF(5, true) TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) TAPEGRAD_DOTS_OF(8, true)
+    TAPEGRAD_DOTS_OF(5, false)                                                                                  \
+    TAPEGRAD_DOTS_OF(6, false) TAPEGRAD_DOTS_OF(7, false) TAPEGRAD_DOTS_OF(8, false) TAPEGRAD_DOTS_OF(1, true)  \
+        TAPEGRAD_DOTS_OF(2, true) TAPEGRAD_DOTS_OF(3, true) TAPEGRAD_DOTS_OF(4, true) TAPEGRAD_DOTS_OF(5, true) \
+            TAPEGRAD_DOTS_OF(6, true) TAPEGRAD_DOTS_OF(7, true) TAPEGRAD_DOTS_OF(8, true)
 
 template <bool checked>
 Failure run_forward(const Word* w, double* m) {
