@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #endif
 
-#include "core/ops.hpp"
+#include "core/ops/ops.hpp"
 #include "python/arrays.hpp"
 #include "python/observe.hpp"
 

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "core/lanes.hpp"
+#include "core/lanes/lanes.hpp"
 
 namespace py = pybind11;
 

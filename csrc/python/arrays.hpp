@@ -1,7 +1,7 @@
 // arrays.hpp: arrays between Python and the core: NumPy arrays in and out, and array nodes as Values.
 #pragma once
 
-#include "core/arrays.hpp"
+#include "core/arrays/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/value.hpp"
 

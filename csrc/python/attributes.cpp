@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"

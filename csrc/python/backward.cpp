@@ -2,8 +2,8 @@
 // some.
 #include <new>
 
-#include "core/lanes.hpp"
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
+#include "core/lanes/lanes.hpp"
 #include "python/arrays.hpp"
 #include "python/gradients.hpp"
 #include "python/modes.hpp"

@@ -7,8 +7,8 @@
 
 #include <new>
 
-#include "core/lanes.hpp"
-#include "core/record.hpp"
+#include "core/lanes/lanes.hpp"
+#include "core/program/record.hpp"
 #include "python/numbers.hpp"
 #include "python/observe.hpp"
 #include "python/programs.hpp"
@@ -299,7 +299,7 @@ py::object apply(const std::string& name, const py::sequence& operands) {
   case Op::id:                                                                                                      \
     is_int = Rule<Op::id>::int_value(nodes[0]->flags & kDataInt, nodes[1]->flags & kDataInt, values[0], values[1]); \
     break;
-#include "core/ops.def"
+#include "core/ops/ops.def"
       default:
         break;
     }

@@ -6,7 +6,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/compile.hpp"
 #include "python/modes.hpp"

@@ -11,7 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/observe.hpp"
 #include "python/value.hpp"

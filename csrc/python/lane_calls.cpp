@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "core/lanes.hpp"
+#include "core/lanes/lanes.hpp"
 #include "python/compile.hpp"
 #include "python/environment.hpp"
 #include "python/observe.hpp"

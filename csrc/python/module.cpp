@@ -1,7 +1,7 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
-#include "core/arrays.hpp"
+#include "core/arrays/arrays.hpp"
 #include "python/arrays.hpp"
 #include "python/compile.hpp"
 #include "python/gradients.hpp"

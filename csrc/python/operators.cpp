@@ -410,7 +410,7 @@ PyMethodDef value_methods[] = {
 #define TAPEGRAD_UNARY(id, label, ...)       \
   {#id, value_function<Op::id>, METH_NOARGS, \
    #id "($self, /)\n--\n\n" #id " of the value; makes one node, labelled '" label "'."},
-#include "core/ops.def"
+#include "core/ops/ops.def"
     {"backward", TAPEGRAD_FASTCALL(value_backward), METH_FASTCALL | METH_KEYWORDS,
      "backward($self, /, gradient=1, zero_grad=False)\n--\n\n"
      "Reverse sweep from this node: sets its grad to 1 (each lane's, where it holds an array), or to the gradient "
@@ -446,7 +446,7 @@ bool remember_native_methods() {
 #define TAPEGRAD_UNARY(id, ...)                                                                                      \
   native_methods[static_cast<int>(Op::id)] = PyObject_GetAttrString(reinterpret_cast<PyObject*>(value_type()), #id); \
   fine = fine && native_methods[static_cast<int>(Op::id)];
-#include "core/ops.def"
+#include "core/ops/ops.def"
   return fine;
 }
 

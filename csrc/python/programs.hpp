@@ -8,10 +8,10 @@
 #include <tuple>
 #include <vector>
 
-#include "core/columns.hpp"
-#include "core/replay.hpp"
-#include "core/replay_lanes.hpp"
-#include "core/replay_repeats.hpp"
+#include "core/replay/columns.hpp"
+#include "core/replay/replay.hpp"
+#include "core/replay/replay_lanes.hpp"
+#include "core/replay/replay_repeats.hpp"
 #include "python/value.hpp"
 
 namespace tapegrad::python {

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
 #include "python/arrays.hpp"
 #include "python/observe.hpp"
 

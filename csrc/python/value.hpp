@@ -12,8 +12,8 @@
 #include <Python.h>
 #include <structmember.h>
 
-#include "core/arena.hpp"
-#include "core/ops.hpp"
+#include "core/graph/arena.hpp"
+#include "core/ops/ops.hpp"
 
 namespace tapegrad::python {
 

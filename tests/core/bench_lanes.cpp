@@ -8,8 +8,8 @@
 #include <random>
 #include <vector>
 
-#include "core/lanes.hpp"
-#include "core/ops.hpp"
+#include "core/lanes/lanes.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 
@@ -55,7 +55,7 @@ void measure(std::size_t n) {
       " %s %.2f/%.2f", #id, nanoseconds_a_lane(n, [&] { lanes::forward(Op::id, n, x.get(), y.get(), z.get()); }), \
       nanoseconds_a_lane(                                                                                         \
           n, [&] { lanes::backward_both(Op::id, n, x.get(), y.get(), z.get(), gz.get(), gx.get(), gy.get()); }));
-#include "core/ops.def"
+#include "core/ops/ops.def"
   double sink = 0;
   std::printf(" sum %.2f dot %.2f max %.2f axpy %.2f\n", nanoseconds_a_lane(n, [&] { sink += lanes::sum(n, x.get()); }),
               nanoseconds_a_lane(n, [&] { sink += lanes::dot(n, x.get(), y.get()); }),

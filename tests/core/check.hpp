@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "core/arena.hpp"
+#include "core/graph/arena.hpp"
 
 #define CHECK(condition)                                                                 \
   do {                                                                                   \

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "core/ops.hpp"
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
+#include "core/ops/ops.hpp"
 
 #define REQUIRE(condition)                                                                 \
   do {                                                                                     \
@@ -158,7 +158,7 @@ class Machine {
   case Op::id:                     \
     z = Rule<Op::id>::value(x, y); \
     break;
-#include "core/ops.def"
+#include "core/ops/ops.def"
       default:
         REQUIRE(false);
     }

@@ -4,11 +4,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "core/lower.hpp"
-#include "core/ops.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay.hpp"
-#include "core/replay_lanes.hpp"
+#include "core/ops/ops.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/lower.hpp"
+#include "core/replay/replay.hpp"
+#include "core/replay/replay_lanes.hpp"
 #include "fuzz.hpp"
 
 #define REQUIRE(condition)                                                                 \
@@ -178,7 +178,7 @@ Gradients gradients_of(const Program& p, const Numbers& v, const std::vector<boo
     add(i.b, Rule<Op::id>::dy(x, y, v[n]) * own); \
     break;                                        \
   }
-#include "core/ops.def"
+#include "core/ops/ops.def"
       default:
         break;
     }

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/arrays.hpp"
-#include "core/ops.hpp"
-#include "core/sweep.hpp"
+#include "core/arrays/arrays.hpp"
+#include "core/graph/sweep.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 using namespace tapegrad::test;

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/lanes.hpp"
-#include "core/ops.hpp"
+#include "core/lanes/lanes.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 

@@ -1,7 +1,7 @@
 // test_lanes.cpp: the lane kernels of every operation against its scalar rule: all sizes around the width of a vector,
 // broadcast and unaligned operands, gradients, reductions, and equal results from every instruction set where they are
 // promised.
-#include "core/lanes.hpp"
+#include "core/lanes/lanes.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/ops.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 using lanes::Operand;
@@ -37,7 +37,7 @@ std::vector<Op> operations() {
   std::vector<Op> all = {Op::powc};
 #define TAPEGRAD_BINARY(id, ...) all.push_back(Op::id);
 #define TAPEGRAD_UNARY(id, ...) all.push_back(Op::id);
-#include "core/ops.def"
+#include "core/ops/ops.def"
   return all;
 }
 
@@ -54,7 +54,7 @@ double value(Op op, double x, double y) {
 #define TAPEGRAD_BINARY(id, ...) \
   case Op::id:                   \
     return Rule<Op::id>::value(x, y);
-#include "core/ops.def"
+#include "core/ops/ops.def"
     default:
       return std::pow(x, y);
   }
@@ -68,7 +68,7 @@ double partial(Op op, int k, double x, double y, double z) {
 #define TAPEGRAD_BINARY(id, ...) \
   case Op::id:                   \
     return k == 0 ? Rule<Op::id>::dx(x, y, z) : Rule<Op::id>::dy(x, y, z);
-#include "core/ops.def"
+#include "core/ops/ops.def"
     default:
       return fn::pow_dx(x, y);
   }

@@ -1,7 +1,7 @@
 // test_layers.cpp: the layer kernels of every instruction set against plain loops in long double: all sizes around
 // tiles and vectors, infinities and NaN, and lanes past the last that must not count; and the finding of layers among
 // steps that get in each other's way, against the same steps one by one.
-#include "core/lane_layers.hpp"
+#include "core/replay/lane_layers.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/lanes.hpp"
-#include "core/layer_steps.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay_lanes.hpp"
+#include "core/lanes/lanes.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/layer_steps.hpp"
+#include "core/replay/replay_lanes.hpp"
 
 using namespace tapegrad;
 

@@ -1,6 +1,6 @@
 // test_ops.cpp: every row of the op table: its derivative against central differences in long double steps, its status
 // at the edges.
-#include "core/ops.hpp"
+#include "core/ops/ops.hpp"
 
 #include <initializer_list>
 #include <limits>
@@ -66,7 +66,7 @@ double binary(Op op, double x, double y) {
 #define TAPEGRAD_BINARY(id, ...) \
   case Op::id:                   \
     return Rule<Op::id>::value(x, y);
-#include "core/ops.def"
+#include "core/ops/ops.def"
     default:
       CHECK(false);
       return 0;

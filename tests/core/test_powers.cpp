@@ -1,6 +1,6 @@
 // test_powers.cpp: small whole powers have the bits of pow(), at random numbers, near the ends of the quick range, and
 // where the power lies nearly halfway between two doubles.
-#include "core/powers.hpp"
+#include "core/replay/powers.hpp"
 
 #include <cmath>
 #include <cstring>

@@ -1,6 +1,6 @@
 // test_program.cpp: text and back, each pass alone on random programs, lowering with each switch, lanes against single
 // runs; the oracle is evaluation instruction by instruction, with gradients by forward mode.
-#include "core/program.hpp"
+#include "core/program/program.hpp"
 
 #include <random>
 #include <set>
@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/columns.hpp"
-#include "core/lanes.hpp"
-#include "core/lower.hpp"
-#include "core/ops.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay.hpp"
-#include "core/replay_lanes.hpp"
+#include "core/lanes/lanes.hpp"
+#include "core/ops/ops.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/columns.hpp"
+#include "core/replay/lower.hpp"
+#include "core/replay/replay.hpp"
+#include "core/replay/replay_lanes.hpp"
 
 using namespace tapegrad;
 
@@ -114,7 +114,7 @@ double derivative(const Program& p, const std::vector<double>& v, bool by_param,
   case Code::id:                                                                          \
     d[n] = Rule<Op::id>::dx(x, y, v[n]) * d[i.a] + Rule<Op::id>::dy(x, y, v[n]) * d[i.b]; \
     break;
-#include "core/ops.def"
+#include "core/ops/ops.def"
       default:
         CHECK(false);
     }

@@ -1,6 +1,6 @@
 // test_repeats.cpp: programs with planted loops, near misses and carried values; the oracle is evaluation instruction
 // by instruct and a plain reverse sweep over the program, written out here from the op table's partials.
-#include "core/passes/repeats.hpp"
+#include "core/program/passes/repeats.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/ops.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay_repeats.hpp"
+#include "core/ops/ops.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/replay_repeats.hpp"
 
 using namespace tapegrad;
 
@@ -65,7 +65,7 @@ std::vector<double> adjoints_of(const Program& p, const std::vector<double>& v) 
     g[i.b] += dy;                                                    \
     break;                                                           \
   }
-#include "core/ops.def"
+#include "core/ops/ops.def"
       default:
         CHECK(false);
     }

@@ -1,6 +1,6 @@
 // test_schedule.cpp: large random programs give the same bits whether their steps are put in another order or not; runs
 // get longer; steps of a run that is computed at once do not wait for each other.
-#include "core/schedule.hpp"
+#include "core/replay/schedule.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/replay.hpp"
 
 using namespace tapegrad;
 

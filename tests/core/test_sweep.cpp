@@ -1,13 +1,13 @@
 // test_sweep.cpp: gradients of random graphs against a plain recursive-definition oracle, depth, width, and rules from
 // outside.
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
 
 #include <map>
 #include <random>
 #include <vector>
 
 #include "check.hpp"
-#include "core/ops.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 using namespace tapegrad::test;

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/lower.hpp"
-#include "core/ops.hpp"
-#include "core/passes/passes.hpp"
-#include "core/replay.hpp"
-#include "core/replay_lanes.hpp"
-#include "core/sweep.hpp"
+#include "core/graph/sweep.hpp"
+#include "core/ops/ops.hpp"
+#include "core/program/passes/passes.hpp"
+#include "core/replay/lower.hpp"
+#include "core/replay/replay.hpp"
+#include "core/replay/replay_lanes.hpp"
 
 using namespace tapegrad;
 using namespace tapegrad::test;

@@ -34,7 +34,7 @@ class Mutation(NamedTuple):
     new: str
 
 
-PASSES = "csrc/core/passes/"
+PASSES = "csrc/core/program/passes/"
 MUTATIONS = [
     Mutation(PASSES + "cheap_powers.cpp", "x**2 is 2 x", "{Code::mul, i.a, i.a}", "{Code::add, i.a, i.a}"),
     Mutation(PASSES + "cheap_powers.cpp", "x**-1 is x", "{Code::div, one, i.a}", "{Code::div, i.a, one}"),
@@ -113,23 +113,32 @@ MUTATIONS = [
         "csrc/python/programs.cpp", "uniform gradients doubled", "m[v.uniform.seed] = 1.0;", "m[v.uniform.seed] = 2.0;"
     ),
     Mutation(
-        "csrc/core/lower.cpp",
+        "csrc/core/replay/lower.cpp",
         "first writer adds to what was there",
         "written_[operand] || !how_.first_writer_stores",
         "true",
     ),
-    Mutation("csrc/core/record.cpp", "Python rules ignored", "if (n->flags & kHasRule)", "if (false)"),
+    Mutation("csrc/core/program/record.cpp", "Python rules ignored", "if (n->flags & kHasRule)", "if (false)"),
     Mutation(
-        "csrc/core/record.cpp",
+        "csrc/core/program/record.cpp",
         "whole results where exponents vary",
         "} else if (n->op == Op::pow) {\n      all = false;",
         "} else if (false) {",
     ),
-    Mutation("csrc/core/record.cpp", "held leaves are constants", "is_new(n) : !n->handle", "is_new(n) : is_new(n)"),
-    Mutation("csrc/core/program.cpp", "-0 is 0", " && std::signbit(x) == std::signbit(expected)", ""),
-    Mutation("csrc/core/program.cpp", "truth guards hold", "return (x != 0) == (expected != 0);", "return true;"),
-    Mutation("csrc/core/program.cpp", "whole guards hold", "return std::trunc(x) == expected;", "return true;"),
-    Mutation("csrc/core/program.cpp", "values used before they are there", "if (i >= limit) fail(", "if (false) fail("),
+    Mutation(
+        "csrc/core/program/record.cpp", "held leaves are constants", "is_new(n) : !n->handle", "is_new(n) : is_new(n)"
+    ),
+    Mutation("csrc/core/program/program.cpp", "-0 is 0", " && std::signbit(x) == std::signbit(expected)", ""),
+    Mutation(
+        "csrc/core/program/program.cpp", "truth guards hold", "return (x != 0) == (expected != 0);", "return true;"
+    ),
+    Mutation("csrc/core/program/program.cpp", "whole guards hold", "return std::trunc(x) == expected;", "return true;"),
+    Mutation(
+        "csrc/core/program/program.cpp",
+        "values used before they are there",
+        "if (i >= limit) fail(",
+        "if (false) fail(",
+    ),
     Mutation(
         "csrc/python/environment.cpp", "cells never change", "return same(PyCell_GET(holder), item(2));", "return true;"
     ),

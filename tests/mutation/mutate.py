@@ -153,10 +153,10 @@ def dies(command: list[str], **variables: str) -> bool:
 def rows(folder: Path) -> list[Mutant]:
     """Builds test_ops with all mutants of the derivative rows in it, and gives those that it does not see."""
     schemata = Schemata()
-    overlay = folder / "core"
-    overlay.mkdir()
-    (overlay / "functions.hpp").write_text(schemata.functions((CORE / "functions.hpp").read_text()))
-    (overlay / "ops.def").write_text(schemata.table((CORE / "ops.def").read_text()))
+    overlay = folder / "core" / "ops"
+    overlay.mkdir(parents=True)
+    (overlay / "functions.hpp").write_text(schemata.functions((CORE / "ops" / "functions.hpp").read_text()))
+    (overlay / "ops.def").write_text(schemata.table((CORE / "ops" / "ops.def").read_text()))
     (folder / "mutant.hpp").write_text(
         "#include <cstdlib>\ninline int tapegrad_mutant() {\n"
         '  static const int mutant = std::atoi(std::getenv("TAPEGRAD_MUTANT"));\n  return mutant;\n}\n'
@@ -171,7 +171,7 @@ def rows(folder: Path) -> list[Mutant]:
             "-O1",
             *include,
             str(ROOT / "tests/core/test_ops.cpp"),
-            str(CORE / "ops.cpp"),
+            str(CORE / "ops" / "ops.cpp"),
             "-o",
             str(program),
         ]
@@ -211,7 +211,7 @@ def gradient_lines(text: str) -> list[int]:
 
 
 def arrays(folder: Path, jobs: int) -> list[Mutant]:
-    """Builds test_arrays once for each change in core/rules/, and gives the changes that it does not see."""
+    """Builds test_arrays once for each change in core/arrays/rules/, and gives the changes that it does not see."""
     build(
         [
             "cmake",
@@ -227,7 +227,7 @@ def arrays(folder: Path, jobs: int) -> list[Mutant]:
     )
     build(["cmake", "--build", str(folder / "build"), "--target", "test_arrays"])
     changes = []
-    for path in sorted((CORE / "rules").glob("*.hpp")):
+    for path in sorted((CORE / "arrays" / "rules").glob("*.hpp")):
         text = path.read_text()
         lines = text.splitlines()
         for n in gradient_lines(text):
@@ -242,8 +242,8 @@ def arrays(folder: Path, jobs: int) -> list[Mutant]:
     def survives(k: int) -> bool:
         path, _, _, lines = changes[k]
         own = folder / f"m{k}"
-        (own / "core" / "rules").mkdir(parents=True)
-        (own / "core" / "rules" / path.name).write_text("\n".join(lines) + "\n")
+        (own / "core" / "arrays" / "rules").mkdir(parents=True)
+        (own / "core" / "arrays" / "rules" / path.name).write_text("\n".join(lines) + "\n")
         program = own / "test"
         command = [
             COMPILER,
@@ -251,7 +251,7 @@ def arrays(folder: Path, jobs: int) -> list[Mutant]:
             "-O0",
             f"-I{own}",
             f"-I{ROOT / 'csrc'}",
-            str(CORE / "array_rules.cpp"),
+            str(CORE / "arrays" / "array_rules.cpp"),
             str(test),
             str(objects),
             "-lpthread",

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/arena.hpp"
-#include "core/ops.hpp"
-#include "core/sweep.hpp"
+#include "core/graph/arena.hpp"
+#include "core/graph/sweep.hpp"
+#include "core/ops/ops.hpp"
 
 using namespace tapegrad;
 

@@ -1,3 +1,0 @@
-// lane_layers_baseline.cpp: the kernels for layers on any processor.
-#define TAPEGRAD_LAYERS kLayersBaseline
-#include "core/lane_layers.inc"

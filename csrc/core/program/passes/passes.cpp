@@ -1,0 +1,32 @@
+// passes.cpp: the list of passes and the loop over it.
+#include "core/program/passes/passes.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tapegrad {
+
+const Pass kPasses[6] = {
+    {"cheap powers", replace_powers},
+    {"constant folding", fold_constants},
+    {"common subexpressions", merge_common_subexpressions},
+    {"sum chains", merge_sum_chains},
+    {"dead code", remove_dead_code},
+    {"layers", group_layers},
+};
+
+Draft::Draft(Program p) : program(std::move(p)), same(program.code.size()) {
+  std::iota(same.begin(), same.end(), 0u);
+}
+
+Draft simplify(Program program, bool exact, const std::vector<std::string>& off, std::vector<PassCount>* counts) {
+  Draft draft(std::move(program));
+  for (const Pass& pass : kPasses) {
+    if (std::find(off.begin(), off.end(), pass.name) != off.end()) continue;
+    const std::size_t count = pass.run(draft, exact);
+    if (counts) counts->push_back({pass.name, count});
+  }
+  return draft;
+}
+
+}  // namespace tapegrad

@@ -1,0 +1,81 @@
+// powers.hpp: small whole powers with the bits that pow() gives, at the price of a few multiplications.
+//
+// Any pow() whose error is below 0.55 ulp gives the nearest double wherever the exact power is not about halfway
+// between two of them (the C libraries of GNU, musl and Apple are within 0.54). The power is formed as an unevaluated
+// sum of two doubles (T. J. Dekker, "A floating-point technique for extending the available precision", 1971), whose
+// low part says how near to halfway it is; where it is too near, and outside a range in which nothing overflows, pow()
+// is called.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "core/ops/functions.hpp"
+
+namespace tapegrad::powers {
+
+struct Double2 {
+  double high, low;
+};
+
+// a * b exactly.
+inline Double2 product(double a, double b) {
+  constexpr double kSplit = 134217729.0;  // 2^27 + 1
+  const double ta = kSplit * a, tb = kSplit * b;
+  const double ah = ta - (ta - a), al = a - ah, bh = tb - (tb - b), bl = b - bh;
+  const double p = a * b;
+  return {p, ((ah * bh - p) + ah * bl + al * bh) + al * bl};
+}
+
+inline std::uint64_t bits_of(double x) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// Whether high is what pow() gives for a power of high + low.
+inline bool settled(Double2 power) {
+  constexpr std::uint64_t kMantissa = (std::uint64_t{1} << 52) - 1;
+  const std::uint64_t exponent = bits_of(power.high) & 0x7ff0000000000000u;
+  if (!(bits_of(power.high) & kMantissa)) return power.low == 0;  // halfway is nearer on one side
+  double scale;
+  std::memcpy(&scale, &exponent, sizeof scale);
+  return std::fabs(power.low) < scale * (0.45 * 0x1p-52);
+}
+
+// Within 2^-200 ... 2^200.
+inline bool is_moderate(double x) {
+  return ((bits_of(x) >> 52) & 0x7ff) - (1023u - 200u) < 400u;
+}
+
+// pow(x, y).
+inline double power(double x, double y) {
+  if (is_moderate(x)) {
+    if (y == -1 || y == -2) {
+      const double q = 1 / x;
+      const Double2 back = product(q, x);
+      const double rest = ((1 - back.high) - back.low) * q;  // 1 / x - q
+      if (y == -1) {
+        if (settled({q, rest})) return q;
+      } else {
+        const Double2 square = product(q, q);
+        const double low = square.low + 2 * q * rest;
+        const double high = square.high + low;
+        if (settled({high, (square.high - high) + low})) return high;
+      }
+    } else if (y == 2) {
+      const Double2 square = product(x, x);
+      if (settled(square)) return square.high;
+    } else if (y == 1) {
+      return x;
+    }
+  }
+  return fn::pow(x, y);
+}
+
+// fn::pow_dx with the same bits.
+inline double power_dx(double x, double y) {
+  return y == 0 ? 0.0 : y * power(x, y - 1);
+}
+
+}  // namespace tapegrad::powers
