@@ -37,11 +37,15 @@ class CAdapter(Adapter):
         source = importlib.resources.files(__package__) / "interpreter.c"
         # Once loaded, a library needs its file no longer.
         with importlib.resources.as_file(source) as path, tempfile.TemporaryDirectory(prefix="tapegrad-") as folder:
-            library = Path(folder) / "interpreter.so"
-            command = [compiler(), "-O3", *options, "-shared", "-fPIC", str(path), "-o", str(library), "-lm"]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                raise RuntimeError(f"{' '.join(command)}: {made.stderr.strip()}")
+            unit, library = Path(folder) / "interpreter.o", Path(folder) / "interpreter.so"
+            # Linked without the options: -ffast-math there adds code that cuts subnormals off in the whole process.
+            for command in (
+                [compiler(), "-O3", *options, "-fPIC", "-c", str(path), "-o", str(unit)],
+                [compiler(), "-shared", str(unit), "-o", str(library), "-lm"],
+            ):
+                made = subprocess.run(command, capture_output=True, text=True, check=False)
+                if made.returncode:
+                    raise RuntimeError(f"{' '.join(command)}: {made.stderr.strip()}")
             self._library: Any = ctypes.CDLL(str(library))
 
     def operations(self, program: Operations, parameters: list[Any]) -> Callable[[], float]:
