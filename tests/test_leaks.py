@@ -240,7 +240,7 @@ def check(operation: Callable[[], Any], times: int) -> None:
     nodes, blocks, counts = state()
     grown: list[int] = []
     allowed = times // 100 + 5
-    while len(grown) < 3 or (min(grown) >= allowed and len(grown) < 12):
+    while len(grown) < 3 or (min(grown) > allowed and len(grown) < 30):
         for _ in range(times):
             operation()
         nodes_now, blocks_now, counts_now = state()
@@ -248,7 +248,7 @@ def check(operation: Callable[[], Any], times: int) -> None:
         assert counts_now == counts
         grown.append(blocks_now - blocks)
         blocks = blocks_now
-    assert min(grown) < allowed, f"{grown} blocks more after each {times} calls"
+    assert min(grown) <= allowed, f"{grown} blocks more after each {times} calls"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
