@@ -2,10 +2,7 @@
 #include "core/replay/columns.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <exception>
-#include <thread>
 
 #include "core/lanes/lanes.hpp"
 #include "core/replay/encode.hpp"
@@ -43,8 +40,8 @@ struct ColumnCode::Worker {
   std::vector<double> kept;
   std::vector<InColumn> in;
   std::vector<OutColumn> out, gradients;
-  std::atomic<bool>* stop = nullptr;  // of the run: its results are not wanted any more
-  bool asks = false;                  // the one that asks whether they are
+  LaneStop* stop = nullptr;  // of the run that it works for
+  bool asks = false;         // the thread that called
 
   explicit Worker(std::size_t slots) : room((slots + 1) * kChunk, 0.0) {
     void* start = room.data();
@@ -103,13 +100,7 @@ void ColumnCode::run_lanes(const LaneRun& run, Worker& w, std::size_t begin, std
   const bool seed_sums = sums && seed_ >= param_gradients_ && seed_ < param_gradients_ + params_;
   double* const m = w.m;
   for (std::size_t at = begin; at < end; at += kChunk) {
-    if ((at - begin) % kAskEvery == 0) {
-      if (w.stop->load(std::memory_order_relaxed)) return;
-      if (w.asks && run.interrupt && run.interrupt(run.interrupt_context)) {
-        w.stop->store(true, std::memory_order_relaxed);
-        return;
-      }
-    }
+    if ((at - begin) % kAskEvery == 0 && w.stop->now(w.asks)) return;
     const std::size_t count = std::min(kChunk, end - at);
     kernels.read(w.in.data(), w.in.size(), at, count, m);
     kernels.forward(forward_.data(), m);
@@ -134,20 +125,18 @@ void ColumnCode::run_lanes(const LaneRun& run, Worker& w, std::size_t begin, std
 }
 
 void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
-  const std::size_t guard_count = guards_.size();
-  guards->failures.assign(guard_count, 0);
-  guards->first.assign(guard_count, 0);
+  guards->clear(guards_.size());
   const bool sums = run.param_gradients && param_gradients_ != kNoSlot;
   if (sums) std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
   if (!run.lanes) return;
   const std::size_t chunks = (run.lanes + kChunk - 1) / kChunk;
   const std::size_t groups = std::min(chunks, kMostGroups);
   const std::size_t lanes_a_group = (chunks + groups - 1) / groups * kChunk;
-  const auto thread_count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(run.threads, 1)), 1, groups);
+  const std::size_t threads = run.threads_for(groups);
 
-  std::atomic<bool> stop{false};
+  LaneStop stop(run);
   std::vector<std::unique_ptr<Worker>> workers;
-  for (std::size_t t = 0; t < thread_count; ++t) {
+  for (std::size_t t = 0; t < threads; ++t) {
     std::unique_ptr<Worker> w = take();
     w->in.clear();
     w->out.clear();
@@ -163,41 +152,18 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
     w->asks = t == 0;
     workers.push_back(std::move(w));
   }
-  std::vector<double> partial(sums ? groups * params_ : 0);
-  std::vector<LaneGuards> group_guards(guard_count ? groups : 1);
-  for (LaneGuards& g : group_guards) {
-    g.failures.assign(guard_count, 0);
-    g.first.assign(guard_count, 0);
-  }
-  std::atomic<std::size_t> next{0};
-  const auto work = [&](Worker& w) noexcept {
-    for (std::size_t group; (group = next++) < groups;) {
-      const std::size_t begin = std::min(run.lanes, group * lanes_a_group);
-      const std::size_t end = std::min(run.lanes, begin + lanes_a_group);
-      double* const total = w.m + (sums ? param_gradients_ * kChunk : 0);
-      if (sums) std::fill(total, total + params_ * kChunk, 0.0);
-      run_lanes(run, w, begin, end, &group_guards[guard_count ? group : 0]);
-      for (std::size_t k = 0; sums && k < params_; ++k) partial[group * params_ + k] = sum_of(total + k * kChunk);
-    }
-  };
-  std::vector<std::thread> threads;
-  try {
-    for (std::size_t t = 1; t < thread_count; ++t) threads.emplace_back(work, std::ref(*workers[t]));
-  } catch (const std::exception&) {
-    // The system gives no more threads: those there are do the work.
-  }
-  work(*workers[0]);
-  for (std::thread& t : threads) t.join();
+  run_groups(run, groups, threads, sums ? params_ : 0, guards,
+             [&](std::size_t thread, std::size_t group, double* sum, LaneGuards* found) {
+               Worker& w = *workers[thread];
+               const std::size_t begin = std::min(run.lanes, group * lanes_a_group);
+               const std::size_t end = std::min(run.lanes, begin + lanes_a_group);
+               double* const total = w.m + (sums ? param_gradients_ * kChunk : 0);
+               if (sums) std::fill(total, total + params_ * kChunk, 0.0);
+               run_lanes(run, w, begin, end, found);
+               for (std::size_t k = 0; sums && k < params_; ++k) sum[k] = sum_of(total + k * kChunk);
+             });
   for (std::unique_ptr<Worker>& w : workers) give_back(std::move(w));
-  guards->interrupted = stop;
-
-  for (std::size_t group = 0; sums && group < groups; ++group)
-    for (Word k = 0; k < params_; ++k) run.param_gradients[k] += partial[group * params_ + k];
-  for (std::size_t group = 0; guard_count && group < groups; ++group)
-    for (std::size_t k = 0; k < guard_count; ++k) {
-      if (group_guards[group].failures[k] && !guards->failures[k]) guards->first[k] = group_guards[group].first[k];
-      guards->failures[k] += group_guards[group].failures[k];
-    }
+  guards->interrupted = stop.said();
 }
 
 }  // namespace tapegrad

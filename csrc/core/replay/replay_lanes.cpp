@@ -2,11 +2,8 @@
 #include "core/replay/replay_lanes.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <thread>
 
 #include "core/lanes/lanes.hpp"
 
@@ -60,8 +57,8 @@ struct LaneCode::Worker {
   double* lanes = nullptr;  // within room, aligned to 64 bytes: no vector lies across two cache lines
   std::size_t size = 0;
   BlockMemory m{};
-  std::atomic<bool>* stop = nullptr;  // of the run that it works for
-  bool asks = false;                  // the thread that called
+  LaneStop* stop = nullptr;  // of the run that it works for
+  bool asks = false;         // the thread that called
 
   void reserve(std::size_t count) {
     if (count <= size) return;
@@ -335,11 +332,7 @@ void LaneCode::backward(const BlockMemory& m, std::size_t n) const {
 void LaneCode::run_blocks(const LaneRun& run, Worker& w, std::size_t begin, std::size_t end, LaneGuards* guards) const {
   BlockMemory& m = w.m;
   for (std::size_t at = begin; at < end; at += m.stride) {
-    if (w.stop->load(std::memory_order_relaxed)) return;
-    if (w.asks && run.interrupt && run.interrupt(run.interrupt_context)) {
-      w.stop->store(true, std::memory_order_relaxed);
-      return;
-    }
+    if (w.stop->now(w.asks)) return;
     const std::size_t n = std::min(m.stride, end - at), full = padded(n);
     for (std::uint32_t k = 0; k < inputs_; ++k) {
       const double* from = run.inputs[k] + at * run.input_strides[k];
@@ -420,9 +413,7 @@ void LaneCode::give_back(std::unique_ptr<Worker> worker) const {
 }
 
 void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
-  const std::size_t guard_count = guards_.size();
-  guards->failures.assign(guard_count, 0);
-  guards->first.assign(guard_count, 0);
+  guards->clear(guards_.size());
   const bool sums = param_gradients_ != kNoSlot && run.param_gradients;
   const auto clear = [&] {
     if (sums) std::fill(run.param_gradients, run.param_gradients + params_, 0.0);
@@ -441,54 +432,31 @@ void LaneCode::run(const LaneRun& run, LaneGuards* guards) const {
     run_blocks(run, w, begin, end, failures);
     if (sums) std::copy(gradients, gradients + params_, sum);
   };
-  std::atomic<bool> stop{false};
+  LaneStop stop(run);
   if (groups == 1) {
     std::unique_ptr<Worker> worker = take_worker(run, stride);
     worker->stop = &stop;
     worker->asks = true;
     run_group(*worker, 0, run.param_gradients, guards);
     give_back(std::move(worker));
-    guards->interrupted = stop;
+    guards->interrupted = stop.said();
     return;
   }
 
-  const auto thread_count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(run.threads, 1)), 1, groups);
+  clear();
+  const std::size_t threads = run.threads_for(groups);
   std::vector<std::unique_ptr<Worker>> workers;
-  for (std::size_t t = 0; t < thread_count; ++t) {
+  for (std::size_t t = 0; t < threads; ++t) {
     workers.push_back(take_worker(run, stride));
     workers[t]->stop = &stop;
     workers[t]->asks = t == 0;
   }
-  std::vector<double> partial(sums ? groups * params_ : 0);
-  std::vector<LaneGuards> group_guards(guard_count ? groups : 1);
-  for (LaneGuards& g : group_guards) {
-    g.failures.assign(guard_count, 0);
-    g.first.assign(guard_count, 0);
-  }
-  std::atomic<std::size_t> next{0};
-  const auto work = [&](Worker& w) noexcept {
-    for (std::size_t group; (group = next++) < groups;)
-      run_group(w, group, partial.data() + (sums ? group * params_ : 0), &group_guards[guard_count ? group : 0]);
-  };
-  std::vector<std::thread> threads;
-  try {
-    for (std::size_t t = 1; t < thread_count; ++t) threads.emplace_back(work, std::ref(*workers[t]));
-  } catch (const std::exception&) {
-    // The system gives no more threads: those there are do the work.
-  }
-  work(*workers[0]);
-  for (std::thread& t : threads) t.join();
+  run_groups(run, groups, threads, sums ? params_ : 0, guards,
+             [&](std::size_t thread, std::size_t group, double* sum, LaneGuards* found) {
+               run_group(*workers[thread], group, sum, found);
+             });
   for (std::unique_ptr<Worker>& w : workers) give_back(std::move(w));
-  guards->interrupted = stop;
-
-  clear();
-  for (std::size_t group = 0; sums && group < groups; ++group)
-    for (std::uint32_t k = 0; k < params_; ++k) run.param_gradients[k] += partial[group * params_ + k];
-  for (std::size_t group = 0; guard_count && group < groups; ++group)
-    for (std::size_t k = 0; k < guard_count; ++k) {
-      if (group_guards[group].failures[k] && !guards->failures[k]) guards->first[k] = group_guards[group].first[k];
-      guards->failures[k] += group_guards[group].failures[k];
-    }
+  guards->interrupted = stop.said();
 }
 
 }  // namespace tapegrad

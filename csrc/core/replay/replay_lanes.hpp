@@ -10,33 +10,12 @@
 #include <mutex>
 #include <vector>
 
+#include "core/replay/lane_groups.hpp"
 #include "core/replay/lane_products.hpp"
 #include "core/replay/layer_code.hpp"
 #include "core/replay/lower.hpp"
 
 namespace tapegrad {
-
-// How often each guard failed, and where first.
-struct LaneGuards {
-  std::vector<std::size_t> failures, first;
-  bool interrupted = false;  // LaneRun::interrupt said so; the results are of no use
-};
-
-// What one run reads and writes; arrays that are not wanted are null.
-struct LaneRun {
-  std::size_t lanes = 0;
-  int threads = 1;
-  const double* params = nullptr;
-  const double* const* inputs = nullptr;       // an array of lanes for each input ...
-  const std::size_t* input_strides = nullptr;  // ... and how far apart its lanes lie
-  double* const* outputs = nullptr;            // an array of lanes for each output
-  double* const* input_gradients = nullptr;    // an array of lanes for each input
-  const std::size_t* gradient_strides = nullptr;
-  double* param_gradients = nullptr;   // summed over the lanes; written, not added to
-  double seed = 1.0;                   // gradient of the output in each lane
-  bool (*interrupt)(void*) = nullptr;  // asked between blocks by the thread that called: whether to give up
-  void* interrupt_context = nullptr;
-};
 
 class LaneCode {
  public:
