@@ -266,7 +266,7 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
                const std::size_t end = std::min(run.lanes, at + lanes_a_group);
                double* const total = sums ? w.own[param_gradients_] : nullptr;
                if (sums) std::fill(total, total + params_ * chunk_, 0.0);
-               w.look_ahead(at + chunk_, chunk_);
+               w.look_ahead(at + chunk_, at + chunk_ < end ? chunk_ : 0);
                if (!group && first) {
                  w.place_own();
                  run_chunk(run, w, 0, first, found);
