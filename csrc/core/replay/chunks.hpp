@@ -31,9 +31,10 @@ using OutColumn = ColumnOf<double>;
 // gradients: backward steps store what they give. Slots at multiples of 64 bytes are the fastest.
 struct ChunkKernels {
   const char* name;
-  // `ahead` has kAheadOfRun addresses for each run of steps: what the next chunk will need.
-  void (*forward)(const Word* words, Chunk m, const double* const* ahead);
-  void (*backward)(const Word* words, Chunk m, const double* const* ahead);
+  // `ahead` has kAheadOfRun addresses for each run of steps, which are `at` numbers before what the next chunk will
+  // need.
+  void (*forward)(const Word* words, Chunk m, const double* const* ahead, std::size_t at);
+  void (*backward)(const Word* words, Chunk m, const double* const* ahead, std::size_t at);
   // Lanes `at` ... `at + count` of the columns into the slots; the lanes past them repeat the last.
   void (*read)(const InColumn* columns, std::size_t columns_count, std::size_t at, std::size_t count, Chunk m);
   void (*write)(const OutColumn* columns, std::size_t columns_count, std::size_t at, std::size_t count, Chunk m);

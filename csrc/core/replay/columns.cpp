@@ -72,9 +72,10 @@ struct ColumnCode::Worker {
   std::vector<double*> own, slots;  // where each slot lies: its place in the room; in place where a column is
   Columns<const double> in;
   Columns<double> out, gradients;
-  std::vector<const double*> ahead;  // see Chunk
-  std::size_t lines = 0;             // of them move on with each chunk
+  std::vector<const double*> ahead;  // see ChunkKernels; of a chunk that starts at lane 0
+  bool fetches = false;              // whether that is of any array
   std::vector<double> kept;
+  const ChunkKernels* kernels = nullptr;
   LaneStop* stop = nullptr;  // of the run that it works for
   bool asks = false;         // the thread that called
 
@@ -96,20 +97,20 @@ struct ColumnCode::Worker {
   }
   void place_own() { slots = own; }
 
-  // Lines of the arrays at lane `at`, as many as there are runs to fetch them with.
-  void look_ahead(std::size_t at, std::size_t chunk) {
-    lines = 0;
+  // The lines of a chunk at the start of the arrays, as many as there are runs to fetch them with; then those lines
+  // again.
+  void look_ahead(std::size_t chunk) {
+    std::size_t lines = 0;
     const auto add = [&](const double* data, std::size_t stride) {
       if (stride != 1) return;
-      for (std::size_t i = 0; i < chunk && lines < ahead.size(); i += kLine) ahead[lines++] = data + at + i;
+      for (std::size_t i = 0; i < chunk && lines < ahead.size(); i += kLine) ahead[lines++] = data + i;
     };
     for (const InColumn& c : in.all) add(c.data, c.stride);
     for (const Columns<double>* columns : {&out, &gradients})
       for (const OutColumn& c : columns->all) add(c.data, c.stride);
-    std::fill(ahead.begin() + static_cast<std::ptrdiff_t>(lines), ahead.end(), room.data());
-  }
-  void move_on(std::size_t chunk) {
-    for (std::size_t k = 0; k < lines; ++k) ahead[k] += chunk;
+    fetches = lines != 0;
+    if (!fetches) ahead[lines++] = room.data();
+    for (std::size_t k = lines; k < ahead.size(); ++k) ahead[k] = ahead[k - lines];
   }
 };
 
@@ -176,6 +177,10 @@ void ColumnCode::give_back(std::unique_ptr<Worker> worker) const {
   if (spare_.size() < kSpareWorkers) spare_.push_back(std::move(worker));
 }
 
+bool ColumnCode::is_param_gradient(Word slot) const {
+  return param_gradients_ != kNoSlot && slot >= param_gradients_ && slot < param_gradients_ + params_;
+}
+
 // Parameters and columns of this run; whole chunks start `first` lanes after a multiple of their size.
 void ColumnCode::prepare(const LaneRun& run, std::size_t first, bool sums, Worker& w) const {
   w.place_own();
@@ -197,19 +202,21 @@ void ColumnCode::prepare(const LaneRun& run, std::size_t first, bool sums, Worke
     w.gradients.add({run.input_gradients[k], run.gradient_strides[k], slot},
                     run.gradient_strides[k] == 1 && written_backward_[slot]);
   }
+  if (seed_ != kNoSlot && !(sums && is_param_gradient(seed_))) w.spread(seed_, run.seed, chunk_);
+  w.look_ahead(chunk_);
   if (sums) w.kept.reserve(params_ * chunk_);
 }
 
 // Whole chunks are placed by the caller.
 void ColumnCode::run_chunk(const LaneRun& run, Worker& w, std::size_t at, std::size_t count, LaneGuards* guards) const {
-  const ChunkKernels& kernels = chunk_kernels();
+  const ChunkKernels& kernels = *w.kernels;
   const bool whole = count == chunk_;
+  const std::size_t next = w.fetches ? std::min(at + count, run.lanes - 1) : 0;
   const bool sums = run.param_gradients && param_gradients_ != kNoSlot;
-  const bool seed_sums = sums && seed_ >= param_gradients_ && seed_ < param_gradients_ + params_;
   const Chunk m{w.slots.data(), (count + kGrain - 1) / kGrain * kGrain};
   whole ? kernels.read(w.in.copied(), w.in.copied_count(), at, count, m)
         : kernels.read(w.in.all.data(), w.in.all.size(), at, count, m);
-  kernels.forward(forward_.data(), m, w.ahead.data());
+  kernels.forward(forward_.data(), m, w.ahead.data(), next);
   for (std::size_t k = 0; k < guards_.size(); ++k) {
     const double* const looked_at = w.slots[guards_[k].slot];
     for (std::size_t i = 0; i < count; ++i) {
@@ -225,9 +232,9 @@ void ColumnCode::run_chunk(const LaneRun& run, Worker& w, std::size_t at, std::s
   if ((run.param_gradients || run.input_gradients) && seed_ != kNoSlot) {
     double* const total = sums ? w.own[param_gradients_] : nullptr;
     if (sums && count < m.lanes) w.kept.assign(total, total + params_ * chunk_);
-    double* const seed = w.slots[seed_];
-    for (std::size_t i = 0; i < m.lanes; ++i) seed[i] = seed_sums ? seed[i] + run.seed : run.seed;
-    kernels.backward(backward_.data(), m, w.ahead.data() + forward_runs_ * kAheadOfRun);
+    if (sums && is_param_gradient(seed_))  // else it is there since prepare()
+      for (std::size_t i = 0; i < m.lanes; ++i) w.own[seed_][i] += run.seed;
+    kernels.backward(backward_.data(), m, w.ahead.data() + forward_runs_ * kAheadOfRun, next);
     for (std::size_t k = 0; sums && count < m.lanes && k < params_; ++k)  // the lanes past the end do not count
       std::copy(&w.kept[k * chunk_ + count], &w.kept[k * chunk_] + m.lanes, total + k * chunk_ + count);
   }
@@ -250,11 +257,13 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
   const std::size_t lanes_a_group = (chunks + groups - 1) / groups * chunk_;
   const std::size_t threads = run.threads_for(groups);
 
+  const ChunkKernels& kernels = chunk_kernels();
   LaneStop stop(run);
   std::vector<std::unique_ptr<Worker>> workers;
   for (std::size_t t = 0; t < threads; ++t) {
     std::unique_ptr<Worker> w = take();
     prepare(run, first, sums, *w);
+    w->kernels = &kernels;
     w->stop = &stop;
     w->asks = t == 0;
     workers.push_back(std::move(w));
@@ -266,7 +275,6 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
                const std::size_t end = std::min(run.lanes, at + lanes_a_group);
                double* const total = sums ? w.own[param_gradients_] : nullptr;
                if (sums) std::fill(total, total + params_ * chunk_, 0.0);
-               w.look_ahead(at + chunk_, at + chunk_ < end ? chunk_ : 0);
                if (!group && first) {
                  w.place_own();
                  run_chunk(run, w, 0, first, found);
@@ -279,7 +287,6 @@ void ColumnCode::run(const LaneRun& run, LaneGuards* guards) const {
                  const std::size_t count = std::min(chunk_, end - at);
                  count == chunk_ ? w.place(at) : w.place_own();
                  run_chunk(run, w, at, count, found);
-                 w.move_on(chunk_);
                }
                for (std::size_t k = 0; sums && k < params_; ++k) sum[k] = sum_of(total + k * chunk_, chunk_);
              });

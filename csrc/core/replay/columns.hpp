@@ -36,6 +36,7 @@ class ColumnCode {
   struct Worker;
   std::unique_ptr<Worker> take() const;
   void give_back(std::unique_ptr<Worker> worker) const;
+  bool is_param_gradient(Word slot) const;
   void prepare(const LaneRun& run, std::size_t first, bool sums, Worker& worker) const;
   void run_chunk(const LaneRun& run, Worker& worker, std::size_t at, std::size_t count, LaneGuards* guards) const;
 

@@ -441,7 +441,8 @@ class Lowerer {
     for (U32 o : out_.outputs) last[o] = kForever;
     for (const CheckedSlot& g : out_.guards) last[g.slot] = kForever;
     if (out_.seed != kNoSlot && slot_[out_.seed] == kNoSlot)
-      slot_[out_.seed] = out_.slots++;  // set before the first step
+      slot_[out_.seed] = out_.slots++;                                          // set before the first step
+    if (out_.seed != kNoSlot && how_.fresh_inputs) last[out_.seed] = kForever;  // or before the first run of many
 
     std::vector<U32> spare, dying;
     for (std::size_t t = 0; t < steps; ++t) {
