@@ -5,8 +5,6 @@
 #include <cstring>
 
 #include "core/lanes/lanes.hpp"
-#include "core/replay/encode.hpp"
-#include "core/replay/schedule.hpp"
 
 namespace tapegrad {
 
@@ -80,7 +78,7 @@ struct ColumnCode::Worker {
   bool asks = false;         // the thread that called
 
   Worker(std::size_t slot_count, std::size_t chunk, std::size_t runs)
-      : room(slot_count * chunk + kLine, 0.0), own(slot_count), slots(slot_count), ahead(runs * kAheadOfRun) {
+      : room(slot_count * chunk + kLine, 0.0), own(slot_count), slots(slot_count), ahead((runs + 1) * kAheadOfRun) {
     void* start = room.data();
     std::size_t bytes = room.size() * sizeof(double);
     auto* const m = static_cast<double*>(std::align(64, slot_count * chunk * sizeof(double), start, bytes));
@@ -121,8 +119,8 @@ bool ColumnCode::suits(const Lowered& l) {
 }
 
 ColumnCode::ColumnCode(const Lowered& l)
-    : forward_(encode(l, Direction::forward, l.slots, nullptr)),
-      backward_(encode(l, Direction::backward, l.slots, nullptr)),
+    : forward_(encode_chains(l, Direction::forward, l.slots)),
+      backward_(encode_chains(l, Direction::backward, l.slots)),
       constants_(l.constants),
       outputs_(l.outputs),
       written_forward_(l.slots + 1),
@@ -138,14 +136,6 @@ ColumnCode::ColumnCode(const Lowered& l)
       seed_(l.seed) {
   chunk_ = kGrain;
   while (chunk_ < kMostChunk && 2 * chunk_ * slots_ * sizeof(double) <= kChunkBytes) chunk_ *= 2;
-  const auto count_runs = [&](const std::vector<Step>& steps) {
-    std::size_t runs = 0;
-    for (std::size_t n = 0; n < steps.size(); ++n)
-      if (!n || kind_of(l, steps[n]) != kind_of(l, steps[n - 1])) ++runs;
-    return runs;
-  };
-  forward_runs_ = count_runs(l.forward);
-  backward_runs_ = count_runs(l.backward);
   for (const Step& s : l.forward) written_forward_[s.z] = true;
   for (const Step& s : l.backward) {
     if (s.code == kDot) {
@@ -166,7 +156,7 @@ std::unique_ptr<ColumnCode::Worker> ColumnCode::take() const {
       return worker;
     }
   }
-  auto worker = std::make_unique<Worker>(slots_, chunk_, forward_runs_ + backward_runs_);
+  auto worker = std::make_unique<Worker>(slots_, chunk_, forward_.runs + backward_.runs);
   for (std::size_t k = 0; k < constants_.size(); ++k) worker->spread(k, constants_[k], chunk_);
   worker->spread(slots_ - 1, 1.0, chunk_);
   return worker;
@@ -216,7 +206,7 @@ void ColumnCode::run_chunk(const LaneRun& run, Worker& w, std::size_t at, std::s
   const Chunk m{w.slots.data(), (count + kGrain - 1) / kGrain * kGrain};
   whole ? kernels.read(w.in.copied(), w.in.copied_count(), at, count, m)
         : kernels.read(w.in.all.data(), w.in.all.size(), at, count, m);
-  kernels.forward(forward_.data(), m, w.ahead.data(), next);
+  kernels.forward(forward_.words.data(), m, w.ahead.data(), next);
   for (std::size_t k = 0; k < guards_.size(); ++k) {
     const double* const looked_at = w.slots[guards_[k].slot];
     for (std::size_t i = 0; i < count; ++i) {
@@ -234,7 +224,7 @@ void ColumnCode::run_chunk(const LaneRun& run, Worker& w, std::size_t at, std::s
     if (sums && count < m.lanes) w.kept.assign(total, total + params_ * chunk_);
     if (sums && is_param_gradient(seed_))  // else it is there since prepare()
       for (std::size_t i = 0; i < m.lanes; ++i) w.own[seed_][i] += run.seed;
-    kernels.backward(backward_.data(), m, w.ahead.data() + forward_runs_ * kAheadOfRun, next);
+    kernels.backward(backward_.words.data(), m, w.ahead.data() + forward_.runs * kAheadOfRun, next);
     for (std::size_t k = 0; sums && count < m.lanes && k < params_; ++k)  // the lanes past the end do not count
       std::copy(&w.kept[k * chunk_ + count], &w.kept[k * chunk_] + m.lanes, total + k * chunk_ + count);
   }

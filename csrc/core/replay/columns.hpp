@@ -10,6 +10,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/replay/chains.hpp"
 #include "core/replay/chunks.hpp"
 #include "core/replay/lower.hpp"
 #include "core/replay/replay_lanes.hpp"
@@ -40,8 +41,7 @@ class ColumnCode {
   void prepare(const LaneRun& run, std::size_t first, bool sums, Worker& worker) const;
   void run_chunk(const LaneRun& run, Worker& worker, std::size_t at, std::size_t count, LaneGuards* guards) const;
 
-  std::vector<Word> forward_, backward_;
-  std::size_t forward_runs_, backward_runs_;
+  Chained forward_, backward_;
   std::vector<double> constants_;
   std::vector<Word> outputs_;
   std::vector<bool> written_forward_, written_backward_;  // which slots steps write to
