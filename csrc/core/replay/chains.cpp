@@ -2,6 +2,7 @@
 #include "core/replay/chains.hpp"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "core/replay/schedule.hpp"
 
@@ -69,7 +70,6 @@ class Chainer {
  private:
   // Whether what each step writes is read after the step that follows it.
   void find_lives() {
-    const bool backward = direction_ == Direction::backward;
     std::vector<bool> live(one_ + 1, false);
     const auto go_before = [&](const Step& s, bool is_backward) {
       for_each_write(s, is_backward, [&](Word slot) { live[slot] = false; });
@@ -80,7 +80,7 @@ class Chainer {
     };
     keep(l_.input_gradients, l_.inputs);
     keep(l_.param_gradients, l_.params);
-    if (!backward) {
+    if (!backward()) {
       for (std::size_t n = l_.backward.size(); n-- > 0;) go_before(l_.backward[n], true);
       for (const Word slot : l_.outputs) live[slot] = true;
       for (const CheckedSlot& g : l_.guards) live[g.slot] = true;
@@ -88,34 +88,53 @@ class Chainer {
     needed_.assign(steps_.size(), true);
     for (std::size_t n = steps_.size(); n-- > 0;) {
       // Here `live` is as it is after step n.
-      if (n && steps_[n - 1].code == kDot) {
-        const Word slot = steps_[n - 1].z;
+      if (n && is_link(steps_[n - 1])) {
+        const Word slot = result_of(steps_[n - 1]);
         bool written = false;
-        for_each_write(steps_[n], backward, [&](Word to) { written = written || to == slot; });
+        for_each_write(steps_[n], backward(), [&](Word to) { written = written || to == slot; });
         needed_[n - 1] = live[slot] && !written;
       }
-      go_before(steps_[n], backward);
+      go_before(steps_[n], backward());
     }
   }
 
-  // One product, or two terms.
+  bool backward() const { return direction_ == Direction::backward; }
+
+  bool is_derivative(const Step& s) const {
+    return backward() && s.code < static_cast<std::uint16_t>(Code::table_end) && s.mode_x == Mode::store &&
+           fits_chain(static_cast<Code>(s.code));
+  }
+  static Word result_of(const Step& s) { return s.code == kDot ? s.z : s.dx; }
+
+  // Whether a step is one that a chain may have: anything but a mere copy.
   bool is_link(const Step& s) const {
-    if (s.code != kDot || s.mode_x != Mode::store) return false;
-    return s.count == 2 || (s.count == 1 && l_.terms[s.first].y != kNoSlot);
+    if (s.code != kDot) return is_derivative(s);
+    return s.mode_x == Mode::store && (s.count > 1 || (s.count == 1 && l_.terms[s.first].y != kNoSlot));
   }
 
-  // Whether the step reads what the one before it has in just one place.
+  // Whether the step reads the result of the one before it, in one place from which a chain can go on. Sums of a
+  // program keep their order; gradients may be formed in any.
   bool follows(const Step& s, Word before) const {
     if (!is_link(s)) return false;
     int places = 0;
-    for_each_read(l_, s, direction_ == Direction::backward, [&](Word slot) { places += slot == before; });
-    return places == 1;
+    for_each_read(l_, s, backward(), [&](Word slot) { places += slot == before; });
+    if (places != 1) return false;
+    if (s.code != kDot) return s.g == before;
+    const Word last = backward() ? s.count : std::min<Word>(s.count, 2);
+    return term_with(s, before) < last;
+  }
+
+  // Which term has the slot.
+  Word term_with(const Step& s, Word slot) const {
+    Word k = 0;
+    while (k < s.count && l_.terms[s.first + k].x != slot && l_.terms[s.first + k].y != slot) ++k;
+    return k;
   }
 
   std::size_t chain_from(std::size_t n) const {
     std::size_t end = n + 1;
     if (!is_link(steps_[n])) return end;
-    while (end < steps_.size() && follows(steps_[end], steps_[end - 1].z)) ++end;
+    while (end < steps_.size() && follows(steps_[end], result_of(steps_[end - 1]))) ++end;
     return end;
   }
 
@@ -132,27 +151,44 @@ class Chainer {
 
   void put_chain(std::size_t n, std::size_t end) {
     ++out_.runs;
-    out_.words.insert(out_.words.end(), {kChain, static_cast<Word>(end - n)});
+    out_.words.insert(out_.words.end(), {kChain, 0, start_of(steps_[n])});
+    const std::size_t count_at = out_.words.size() - 2;
     for (std::size_t k = n; k < end; ++k) {
       const Step& s = steps_[k];
-      Term with = l_.terms[s.first],
-           other{kNoSlot, kNoSlot, Mode::none};  // the term that goes on, and one that is added
-      if (s.count == 2) other = l_.terms[s.first + 1];
-      if (k == n) {
-        out_.words.push_back(with.x);
-      } else {
-        const Word before = steps_[k - 1].z;
-        if (with.x != before && with.y != before) std::swap(with, other);
-        if (with.x != before) std::swap(with.x, with.y);
-      }
       const bool stores = k + 1 == end || needed_[k];
-      Word what = stores ? kStoresZ : 0;
-      if (with.y != kNoSlot) what |= kTimesY;
+      if (s.code == kDot)
+        put_sum(s, k == n ? l_.terms[s.first].x : result_of(steps_[k - 1]), stores);
+      else
+        put_link(s.code + kDerivative + (stores ? 0 : kNoStore), {s.x, s.z, kNoSlot, s.dx});
+    }
+    out_.words[count_at] = static_cast<Word>((out_.words.size() - count_at - 2) / kLinkWords);
+  }
+
+  Word start_of(const Step& s) const { return s.code == kDot ? l_.terms[s.first].x : s.g; }
+
+  // The term with what there is so far and one more, then the others.
+  void put_sum(const Step& s, Word before, bool stores) {
+    const Term* const terms = &l_.terms[s.first];
+    const Word own = term_with(s, before);
+    const Word factor = terms[own].x == before ? terms[own].y : terms[own].x;
+    Word k = own == 0 ? 1 : 0;
+    const auto put = [&](Word y) {
+      const Term none{kNoSlot, kNoSlot, Mode::none};
+      const Term& other = k < s.count ? terms[k] : none;
+      k += k + 1 == own ? 2 : 1;
+      Word what = k >= s.count && stores ? kStoresZ : 0;
+      if (y != kNoSlot) what |= kTimesY;
       if (other.x != kNoSlot) what |= kPlusP;
       if (other.y != kNoSlot) what |= kTimesQ;
-      out_.words.push_back(what);
-      for (const Word slot : {with.y, other.x, other.y, s.z}) out_.words.push_back(slot == kNoSlot ? one_ : slot);
-    }
+      put_link(what, {y, other.x, other.y, s.z});
+    };
+    put(factor);
+    while (k < s.count) put(kNoSlot);
+  }
+
+  void put_link(Word what, std::initializer_list<Word> slots) {
+    out_.words.push_back(what);
+    for (const Word slot : slots) out_.words.push_back(slot == kNoSlot ? one_ : slot);
   }
 
   const Lowered& l_;
