@@ -124,6 +124,11 @@ def test_results_are_arrays_of_their_own(n):
     agrees(f, *arrays)
 
 
+@pytest.mark.parametrize("off", tapegrad.compiled.PASSES)
+def test_gradients_with_a_pass_left_out(off):
+    agrees(tapegrad.vmap(tapegrad.compile(formula, disable=(off,))), *columns(1000))
+
+
 def test_argnums_come_and_go():
     f = tapegrad.vmap(formula)
     arrays = columns(1000)

@@ -299,15 +299,15 @@ class Lowerer {
   static constexpr U32 kSettled = 1u << 31;
   U32 exponent_register(std::size_t n) const { return kSettled + exponent_of_[n]; }
 
+  bool is_fresh(Code code) const { return how_.fresh_inputs && code == Code::input; }
+
   bool gathers() const { return how_.gather || how_.schedule; }
 
   // How the next part of the operand's gradient is written.
   Mode mode(U32 operand) {
     if (!live_[operand] || gradient_[operand] == current_) return Mode::none;
     const Code code = p_.code[operand].code;
-    if ((is_leaf(code) && !(how_.fresh_inputs && code == Code::input)) || written_[operand] ||
-        !how_.first_writer_stores)
-      return Mode::add;
+    if ((is_leaf(code) && !is_fresh(code)) || written_[operand] || !how_.first_writer_stores) return Mode::add;
     written_[operand] = true;
     return Mode::store;
   }
@@ -320,7 +320,7 @@ class Lowerer {
     written_[root] = true;
     if (!how_.first_writer_stores)
       for (std::size_t n = 0; n < size_; ++n)
-        if (live_[n] && n != root && !is_leaf(p_.code[n].code)) {
+        if (live_[n] && n != root && (!is_leaf(p_.code[n].code) || is_fresh(p_.code[n].code))) {
           Step s;
           s.code = kZero;
           s.g = gradient(static_cast<U32>(n));
