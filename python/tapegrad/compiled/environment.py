@@ -173,9 +173,9 @@ class _Walk:
             self.checks.append([CALL, same.objects, x, x.shape, items])
             self._todo += items
         elif x.flags.c_contiguous and x.dtype.kind in "biufc":
-            self.checks.append([ARRAY, x, x.tobytes(), x.shape])
+            self.checks.append([ARRAY, x, x.tobytes(), x.shape, memoryview(x).format])
         else:
-            self.checks.append([CALL, same.array, x, x.shape, x.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(x)])
 
     def _type(self, cls: type) -> None:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
@@ -244,8 +244,7 @@ class _Walk:
         elif same.buffer_of(x) is not None:
             self.checks.append([CALL, same.buffer, x, same.buffer_of(x)])
         elif hasattr(cls, "__array__"):
-            array = np.asarray(x)
-            self.checks.append([CALL, same.as_array, x, array.shape, array.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(np.asarray(x))])
         elif isinstance(x, Mapping):
             items = tuple(x.items())
             self.checks.append([CALL, same.mapping, x, items])
