@@ -2,14 +2,14 @@
 #include <pybind11/pybind11.h>
 
 #include "core/arrays/arrays.hpp"
-#include "python/arrays.hpp"
-#include "python/compile.hpp"
-#include "python/gradients.hpp"
-#include "python/graphs.hpp"
-#include "python/layers.hpp"
-#include "python/modes.hpp"
-#include "python/statistics.hpp"
-#include "python/value.hpp"
+#include "python/arrays/arrays.hpp"
+#include "python/compiled/compile.hpp"
+#include "python/tools/gradients.hpp"
+#include "python/tools/modes.hpp"
+#include "python/tools/statistics.hpp"
+#include "python/value/graphs.hpp"
+#include "python/value/layers.hpp"
+#include "python/value/value.hpp"
 
 namespace py = pybind11;
 
@@ -71,7 +71,7 @@ Engine engine;
 PYBIND11_MODULE(tapegrad_core, m) {
   if (refuse_subinterpreter()) throw py::error_already_set();
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
-  if (!init_attributes()) throw py::error_already_set();
+  if (!init_attributes() || !init_labels()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
   if (!remember_native_methods() || !remember_native_fields()) throw py::error_already_set();
   m.attr("Value") = value;

@@ -94,12 +94,6 @@ MUTATIONS = [
         "",
     ),
     Mutation(PASSES + "sum_chains.cpp", "terms in reverse", "std::reverse(terms.begin(), terms.end());", ""),
-    Mutation(
-        PASSES + "sum_chains.cpp",
-        "value asked for by its like",
-        "if (draft.same[n] != n) uses[draft.same[n]] += 2;",
-        "",
-    ),
     Mutation(PASSES + "dead_code.cpp", "guards dropped", "for (const Guard& g : p.guards) place[g.value] = 1;", ""),
     Mutation(PASSES + "dead_code.cpp", "first of equal values dropped", "place[draft.same[n]] = 1;", ""),
     Mutation(
@@ -118,13 +112,16 @@ MUTATIONS = [
         "",
     ),
     Mutation(
-        "csrc/python/programs.cpp", "uniform gradients doubled", "m[v.uniform.seed] = 1.0;", "m[v.uniform.seed] = 2.0;"
+        "csrc/python/compiled/programs.cpp",
+        "uniform gradients doubled",
+        "m[v.uniform.seed] = 1.0;",
+        "m[v.uniform.seed] = 2.0;",
     ),
     Mutation(
         "csrc/core/replay/lower.cpp",
         "first writer adds to what was there",
-        "written_[operand] || !how_.first_writer_stores",
-        "true",
+        "written_[operand] ||\n        !how_.first_writer_stores)",
+        "true)",
     ),
     Mutation("csrc/core/program/record.cpp", "Python rules ignored", "if (n->flags & kHasRule)", "if (false)"),
     Mutation(
@@ -148,29 +145,36 @@ MUTATIONS = [
         "if (false) fail(",
     ),
     Mutation(
-        "csrc/python/environment.cpp", "cells never change", "return same(PyCell_GET(holder), item(2));", "return true;"
+        "csrc/python/compiled/environment.cpp",
+        "cells never change",
+        "return same(PyCell_GET(holder), item(2));",
+        "return true;",
     ),
     Mutation(
-        "csrc/python/environment.cpp",
+        "csrc/python/compiled/environment.cpp",
         "lists never change",
         "if (!same(now[i], PyTuple_GET_ITEM(then, i))) return false;",
         "",
     ),
     Mutation(
-        "csrc/python/environment.cpp",
+        "csrc/python/compiled/environment.cpp",
         "names never change",
         "if (!same(now, PyTuple_GET_ITEM(values, i))) return false;",
         "",
     ),
-    Mutation("csrc/python/environment.cpp", "arrays keep their shape", "equal && k < now.ndim", "false"),
-    Mutation("csrc/python/environment.cpp", "Values stay bare", "->dict) return false;", "->dict) return true;"),
+    Mutation("csrc/python/compiled/environment.cpp", "arrays keep their shape", "equal && k < now.ndim", "false"),
     Mutation(
-        "csrc/python/environment.cpp",
+        "csrc/python/compiled/environment.cpp", "Values stay bare", "->dict) return false;", "->dict) return true;"
+    ),
+    Mutation(
+        "csrc/python/compiled/environment.cpp",
         "classes never change",
         "const bool yes = equal == Py_True;",
         "const bool yes = equal != nullptr;",
     ),
-    Mutation("csrc/python/array_ufunc.cpp", "comparisons by NumPy unseen", "(single && !compares(args[0]))", "single"),
+    Mutation(
+        "csrc/python/arrays/array_ufunc.cpp", "comparisons by NumPy unseen", "(single && !compares(args[0]))", "single"
+    ),
     Mutation("python/tapegrad/compiled/environment.py", "drawing unseen", "if draws.changed()", "if False"),
     Mutation("python/tapegrad/compiled/environment.py", "defaults not followed", "f.__defaults__ or (),", "(),"),
     Mutation(
