@@ -22,6 +22,7 @@ struct ChainInfo {
   U32 end;      // its last link
   U32 repeats;  // how many
   U32 first;    // the smallest of these terms: from here to the end it spans
+  U32 reach;    // where what leads to that term began: terms may be summed long after they were made
 };
 struct Chains {
   std::vector<ChainInfo> found;

@@ -79,11 +79,12 @@ class Finder {
     started_ = false;
     passes_ = 0;
     std::vector<ChainInfo> open = chains_.found;
-    if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
+    if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
-    const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    const auto end_of = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)}; };
+    const auto span = [&](const ChainInfo& c) { return end_of(c) - c.reach; };
     // Few repeats are worth it only where they are most of the program.
-    std::erase_if(open, [&](const ChainInfo& c) { return c.repeats < kSomeLanes && span(c) < size_ / 4; });
+    std::erase_if(open, [&](const ChainInfo& c) { return c.repeats < kSomeLanes && end_of(c) - c.first < size_ / 4; });
     std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
@@ -346,26 +347,27 @@ class Finder {
     std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
     std::vector<U32> others;
     bool any = false;
+    U32 model = kNone;  // a repeat of the most frequent kind that will do
     unlike_.reset();
     for (const auto& group : groups) {
       Blocks blocks{&nodes, group, {}, starts[group[0] + 1] - starts[group[0]]};
       for (U32 k : group) blocks.starts.push_back(starts[k]);
       if (group.size() >= kMinLanes && accept(blocks)) {
         any = true;
+        if (model == kNone) model = group[0];
         continue;
       }
       others.insert(others.end(), group.begin(), group.end());
     }
     const bool tried = groups.size() == 1;
-    if (others.size() >= kMinLanes && !tried) {
-      std::sort(others.begin(), others.end());
-      any = accept_tails(nodes, starts, others) || any;
-    } else if (any) {
-      for (U32 k : others) tell_difference(nodes, starts, groups[0][0], k);
-    }
+    std::sort(others.begin(), others.end());
+    const bool tails = others.size() >= kMinLanes && !tried && accept_tails(nodes, starts, others);
+    if (any && !tails)
+      for (U32 k : others) tell_difference(nodes, starts, model, k);
+    any = any || tails;
     if (!any && !unlike_ && groups.size() > 1 && 4 * nodes.size() >= size_) {
-      const U32 model = std::min(groups[0][0], groups[1][0]), other = std::max(groups[0][0], groups[1][0]);
-      unlike_ = difference_of(nodes, starts, model, other);
+      unlike_ =
+          difference_of(nodes, starts, std::min(groups[0][0], groups[1][0]), std::max(groups[0][0], groups[1][0]));
       unlike_->repeats = static_cast<U32>(lanes);
       unlike_->count = static_cast<U32>(groups.size());
     }
