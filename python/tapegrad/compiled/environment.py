@@ -55,6 +55,9 @@ class Snapshot:
                 break
             names = walk.names
         self._checks = walk.checks
+        dialects = walk.dialects - {Value}
+        self.dialect = dialects.pop() if len(dialects) == 1 else Value
+        """The kind of Value that the function works with, where it works with one beside tapegrad's own."""
         self._draws = [Draws(generator) for generator in [None, *walk.generators]]
 
     def finish(self) -> tuple[Check, ...]:
@@ -70,6 +73,7 @@ class _Walk:
         self.names = names
         self.checks: list[Check] = []
         self.generators: list[Any] = []  # of random numbers
+        self.dialects: set[type[Value]] = set()
         self._seen: dict[int, Any] = {}
         self._todo: list[Any] = []
         self._bare: list[Value] = []  # Values without attributes
@@ -180,6 +184,9 @@ class _Walk:
     def _type(self, cls: type) -> None:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
             return
+        dialect = _core.dialect_of(cls)
+        if dialect is not None:
+            self.dialects.add(dialect)
         if type(cls) is not type:
             self._todo.append(type(cls))
         every = bool(self.names & _ANY_ATTRIBUTE) and not _is_foreign(_module_of(cls))
