@@ -54,7 +54,7 @@ struct RunnableProgram::Run {
       v.spare.pop_back();
     }
     m = memory.get();
-    large = v.lowered.forward.size() + v.lowered.backward.size() > kLetGoSteps;
+    large = v.forward_steps + v.backward_steps > kLetGoSteps;
   }
   ~Run() {
     hold();
@@ -342,12 +342,12 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
       steps(split.lanes.code.size()) {
   if (!is_off(off, "column kernels") && split.lanes.params <= ColumnCode::kMostParams) {
     Lowering own = how;
-    own.gather = own.fresh_inputs = true;
+    own.fresh_inputs = true;
     own.exact = false;
     const Lowered lowered = lower(lanes_draft, own);
     if (ColumnCode::suits(lowered)) columns = std::make_unique<ColumnCode>(lowered);
   }
-  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how), !is_off(off, "layers"));
+  if (!columns) lanes = std::make_unique<LaneCode>(lower_steps(lanes_draft, how), !is_off(off, "layers"));
 }
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,

@@ -20,11 +20,18 @@ enum class Want { value, input_gradients, param_gradients };
 
 // One way to run a program, compiled on first use.
 struct Variant {
-  Lowered lowered;
+  Lowered lowered;  // without its streams, which `code` has
   ScalarCode code;
+  std::size_t forward_steps, backward_steps;
   std::vector<std::unique_ptr<double[]>> spare;  // prepared memory that no run uses just now
 
-  explicit Variant(Lowered l) : lowered(std::move(l)), code(lowered) {}
+  explicit Variant(Lowered l)
+      : lowered(std::move(l)),
+        code(lowered),
+        forward_steps(lowered.streams[0].steps.size()),
+        backward_steps(lowered.streams[1].steps.size()) {
+    for (Stream& stream : lowered.streams) stream = {};
+  }
 };
 
 // One way to run a program for many lanes: what is the same for all, then the lanes.
