@@ -20,11 +20,6 @@ constexpr std::size_t kMostKept = std::size_t{256} << 20;  // bytes, while a com
 constexpr std::size_t kKeptAfterwards = std::size_t{16} << 20;
 constexpr std::size_t kMostBlocks = 64;
 
-std::size_t rounded(std::size_t bytes) {
-  const std::size_t unit = bytes < kHugePage ? kSmall : kHugePage;
-  return (bytes + unit - 1) / unit * unit;
-}
-
 void* allocate(std::size_t bytes) {
 #if defined(__linux__)
   if (bytes >= kHugePage) {
@@ -76,18 +71,23 @@ Kept& kept() {
 
 }  // namespace
 
-ScratchBlock take_scratch(std::size_t bytes) {
+std::size_t scratch_bytes(std::size_t bytes) {
+  if (bytes < kSmall) return bytes;
+  const std::size_t unit = bytes < kHugePage ? kSmall : kHugePage;
+  return (bytes + unit - 1) / unit * unit;
+}
+
+ScratchBlock take_scratch(std::size_t bytes, bool exact) {
   if (!bytes) return {};
   if (bytes < kSmall) return {::operator new(bytes), bytes};
-  const std::size_t wanted = rounded(bytes);
+  const std::size_t wanted = scratch_bytes(bytes), most = exact ? wanted : 4 * wanted;
   {
     Kept& all = kept();
     const std::lock_guard<std::mutex> lock(all.mutex);
     std::size_t best = all.blocks.size();
     for (std::size_t i = all.blocks.size(); i-- > 0;) {
       const std::size_t size = all.blocks[i].bytes;
-      if (size >= wanted && size / 4 <= wanted && (best == all.blocks.size() || size < all.blocks[best].bytes))
-        best = i;
+      if (size >= wanted && size <= most && (best == all.blocks.size() || size < all.blocks[best].bytes)) best = i;
     }
     if (best < all.blocks.size()) {
       const ScratchBlock block = all.blocks[best];

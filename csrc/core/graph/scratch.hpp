@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace tapegrad {
 
@@ -14,8 +15,10 @@ struct ScratchBlock {
   std::size_t bytes = 0;
 };
 
-// Throws std::bad_alloc. Blocks may be taken and given back by any thread.
-ScratchBlock take_scratch(std::size_t bytes);
+// Throws std::bad_alloc. Blocks may be taken and given back by any thread. A block may be larger than what is asked
+// for, unless `exact`: then its size is always the same for the same number.
+ScratchBlock take_scratch(std::size_t bytes, bool exact = false);
+std::size_t scratch_bytes(std::size_t bytes);  // the size of such a block
 void give_back_scratch(ScratchBlock block) noexcept;
 
 // Returns to the system what is kept beyond a few megabytes. Called when a compilation is done.
@@ -55,5 +58,19 @@ class Scratch {
   ScratchBlock block_;
   std::size_t size_ = 0;
 };
+
+// For vectors of what is as large as a program and stays.
+template <typename T>
+struct LargeAllocator {
+  using value_type = T;
+  LargeAllocator() = default;
+  template <typename U>
+  LargeAllocator(const LargeAllocator<U>&) {}
+  T* allocate(std::size_t count) { return static_cast<T*>(take_scratch(count * sizeof(T), true).memory); }
+  void deallocate(T* p, std::size_t count) noexcept { give_back_scratch({p, scratch_bytes(count * sizeof(T))}); }
+  bool operator==(const LargeAllocator&) const = default;
+};
+template <typename T>
+using LargeVector = std::vector<T, LargeAllocator<T>>;
 
 }  // namespace tapegrad

@@ -127,18 +127,29 @@ RunnableProgram::~RunnableProgram() {
 const Draft& RunnableProgram::draft() {
   if (!draft_) {
     counts_.clear();
-    draft_ = simplify(program_, exact_, off_, &counts_);
+    std::vector<std::string> off = off_;
+    if (exact_) off.push_back("layers");  // which only counts, and nobody may ask
+    draft_ = simplify(program_, exact_, off, &counts_);
   }
   return *draft_;
 }
 
+void RunnableProgram::count_layers() {
+  draft();
+  if (!exact_ || is_off(off_, "layers") || layers_counted_) return;
+  layers_counted_ = true;
+  counts_.push_back({"layers", group_layers(*draft_, exact_)});
+}
+
 LayerCounts RunnableProgram::layers() {
-  return plan_.repeats.empty() ? draft().layers : find_repeat_code(Want::value, {}).layers();
+  if (!plan_.repeats.empty()) return find_repeat_code(Want::value, {}).layers();
+  count_layers();
+  return draft_->layers;
 }
 
 const std::vector<PassCount>& RunnableProgram::counts() {
   if (plan_.repeats.empty()) {
-    draft();
+    count_layers();
     return counts_;
   }
   if (counts_.empty() || counts_[0].name != "repeats") {

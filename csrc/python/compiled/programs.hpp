@@ -113,6 +113,7 @@ class RunnableProgram {
   bool add_gradients(const double* gradients);
   bool add_to_params(const double* gradients, bool interior);
   bool any_interior() const;
+  void count_layers();
   Variant& find(Want want, const std::vector<bool>& wanted);
   const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
   long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);
@@ -122,6 +123,7 @@ class RunnableProgram {
   RepeatPlan plan_;                // without repeats, the whole program runs as one
   std::vector<PassCount> counts_;  // filled while draft_ is made
   std::optional<Draft> draft_;     // made when first asked for
+  bool layers_counted_ = false;
   std::vector<Node*> params_;
   bool exact_, check_;
   std::vector<std::string> off_;
