@@ -299,8 +299,8 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   how.param_gradients = true;
   how.input_gradients.assign(p.inputs, true);
   const Draft draft = simplify(p, in.coin(), choose_off(in), nullptr);
-  const LaneCode code(lower(draft, how), in.coin());
-  how.gather = how.fresh_inputs = true;
+  const LaneCode code(lower_steps(draft, how), in.coin());
+  how.fresh_inputs = true;
   const Lowered gathered = lower(draft, how);
   std::optional<ColumnCode> columns_code;
   if (ColumnCode::suits(gathered)) columns_code.emplace(gathered);

@@ -48,7 +48,7 @@ class Lanes {
 ColumnCode compile(const std::string& text, std::vector<bool> wanted, bool by_params) {
   Lowering how;
   how.forward_only = wanted.empty() && !by_params;
-  how.gather = how.fresh_inputs = true;
+  how.fresh_inputs = true;
   how.exact = false;
   how.param_gradients = by_params;
   how.input_gradients = std::move(wanted);

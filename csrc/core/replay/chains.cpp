@@ -4,198 +4,196 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "core/replay/schedule.hpp"
+#include "core/replay/words.hpp"
 
 namespace tapegrad {
 
 namespace {
 
-template <typename F>
-void for_each_read(const Lowered& l, const Step& s, bool backward, F f) {
-  const auto read = [&](Word slot) {
-    if (slot != kNoSlot) f(slot);
-  };
-  if (s.code == kDot) {
-    if (s.mode_x == Mode::add) f(s.z);
-    for (Word k = s.first; k < s.first + s.count; ++k) {
-      read(l.terms[k].x);
-      read(l.terms[k].y);
-    }
-    return;
-  }
-  read(s.x);
-  read(s.y);
-  read(s.g);
-  if (!backward) return;
-  read(s.z);
-  if (s.mode_x == Mode::add) f(s.dx);
-  if (s.mode_y == Mode::add) f(s.dy);
-}
+constexpr Word kDots = dot_kind(0, false, false);
 
-template <typename F>
-void for_each_write(const Step& s, bool backward, F f) {
-  if (s.code == kDot || !backward) return f(s.z);
-  if (s.mode_x != Mode::none) f(s.dx);
-  if (s.mode_y != Mode::none) f(s.dy);
-}
+// What a chain sees of a step.
+struct Seen {
+  Word kind;
+  const Word* words;  // after the kind
+  bool is_sum() const { return kind >= kDots; }
+  Word terms() const { return (kind - kDots) / 4; }
+  bool adds() const { return (kind - kDots) % 4 >= 2; }
+  Word step() const { return kind % 2 == kDots % 2 ? 1 : 2; }  // words a term
+  Word x(Word term) const { return words[1 + term * step()]; }
+  Word y(Word term) const { return step() == 2 ? words[2 + term * step()] : kNoSlot; }
+  Word code() const { return kind / 9; }
+};
 
 class Chainer {
  public:
   Chainer(const Lowered& lowered, Direction direction, Word one)
       : l_(lowered),
-        direction_(direction),
+        backward_(direction == Direction::backward),
+        stream_(lowered.streams[backward_]),
+        size_(stream_.steps.size()),
         one_(one),
-        steps_(direction == Direction::backward ? lowered.backward : lowered.forward),
-        part_(lowered) {
+        layouts_(backward_) {
     find_lives();
   }
 
   Chained run() {
-    std::vector<Step> alone;
-    for (std::size_t n = 0; n < steps_.size();) {
+    for (std::size_t n = 0; n < size_;) {
       const std::size_t end = chain_from(n);
-      if (end == n + 1) {
-        alone.push_back(steps_[n++]);
-        continue;
+      if (end > n + 1) {
+        put_chain(n, end);
+        n = end;
+      } else {
+        n = put_run(n);
       }
-      put_alone(alone);
-      put_chain(n, end);
-      n = end;
     }
-    put_alone(alone);
     out_.words.insert(out_.words.end(), {kEnd, 0});
     return std::move(out_);
   }
 
  private:
-  // Whether what each step writes is read after the step that follows it.
+  Seen at(std::size_t n) const {
+    const Word* const w = &stream_.words[stream_.steps[n]];
+    return {w[0], w + 1};
+  }
+
+  template <typename F>
+  static void for_each_read(const Seen& s, const Layout& layout, F f) {
+    for (Word k = layout.adds ? 0 : layout.writes; k < layout.words; ++k)
+      if (s.words[k] != kNoSlot) f(s.words[k]);
+  }
+
+  // Whether what each step writes first is read after the step that follows it.
   void find_lives() {
     std::vector<bool> live(one_ + 1, false);
-    const auto go_before = [&](const Step& s, bool is_backward) {
-      for_each_write(s, is_backward, [&](Word slot) { live[slot] = false; });
-      for_each_read(l_, s, is_backward, [&](Word slot) { live[slot] = true; });
+    const auto go_before = [&](const Seen& s, const Layout& layout) {
+      for (Word k = 0; k < layout.writes; ++k)
+        if (s.words[k] != kNoSlot) live[s.words[k]] = false;
+      for_each_read(s, layout, [&](Word slot) { live[slot] = true; });
     };
     const auto keep = [&](Word first, Word count) {
       for (Word slot = first; first != kNoSlot && slot < first + count; ++slot) live[slot] = true;
     };
     keep(l_.input_gradients, l_.inputs);
     keep(l_.param_gradients, l_.params);
-    if (!backward()) {
-      for (std::size_t n = l_.backward.size(); n-- > 0;) go_before(l_.backward[n], true);
+    if (!backward_) {
+      const Layouts layouts(true);
+      const Stream& after = l_.streams[1];
+      for (std::size_t n = after.steps.size(); n-- > 0;) {
+        const Word* const w = &after.words[after.steps[n]];
+        go_before({w[0], w + 1}, layouts[w[0]]);
+      }
       for (const Word slot : l_.outputs) live[slot] = true;
       for (const CheckedSlot& g : l_.guards) live[g.slot] = true;
     }
-    needed_.assign(steps_.size(), true);
-    for (std::size_t n = steps_.size(); n-- > 0;) {
+    needed_.assign(size_, true);
+    for (std::size_t n = size_; n-- > 0;) {
       // Here `live` is as it is after step n.
-      if (n && is_link(steps_[n - 1])) {
-        const Word slot = result_of(steps_[n - 1]);
-        bool written = false;
-        for_each_write(steps_[n], backward(), [&](Word to) { written = written || to == slot; });
-        needed_[n - 1] = live[slot] && !written;
+      const Seen s = at(n);
+      const Layout layout = layouts_[s.kind];
+      if (n && is_link(at(n - 1))) {
+        const Word slot = at(n - 1).words[0];
+        needed_[n - 1] = live[slot] && std::find(s.words, s.words + layout.writes, slot) == s.words + layout.writes;
       }
-      go_before(steps_[n], backward());
+      go_before(s, layout);
     }
   }
 
-  bool backward() const { return direction_ == Direction::backward; }
-
-  bool is_derivative(const Step& s) const {
-    return backward() && s.code < static_cast<std::uint16_t>(Code::table_end) && s.mode_x == Mode::store &&
-           fits_chain(static_cast<Code>(s.code));
+  bool is_derivative(const Seen& s) const {
+    return backward_ && s.code() < static_cast<Word>(Code::table_end) && fits_chain(static_cast<Code>(s.code())) &&
+           s.kind == backward_kind(static_cast<Code>(s.code()), Mode::store, Mode::none);
   }
-  static Word result_of(const Step& s) { return s.code == kDot ? s.z : s.dx; }
 
   // Whether a step is one that a chain may have: anything but a mere copy.
-  bool is_link(const Step& s) const {
-    if (s.code != kDot) return is_derivative(s);
-    return s.mode_x == Mode::store && (s.count > 1 || (s.count == 1 && l_.terms[s.first].y != kNoSlot));
+  bool is_link(const Seen& s) const {
+    if (!s.is_sum()) return is_derivative(s);
+    return !s.adds() && (s.terms() > 1 || (s.terms() == 1 && s.y(0) != kNoSlot));
   }
 
   // Whether the step reads the result of the one before it, in one place from which a chain can go on. Sums of a
   // program keep their order; gradients may be formed in any.
-  bool follows(const Step& s, Word before) const {
+  bool follows(const Seen& s, Word before) const {
     if (!is_link(s)) return false;
     int places = 0;
-    for_each_read(l_, s, backward(), [&](Word slot) { places += slot == before; });
+    for_each_read(s, layouts_[s.kind], [&](Word slot) { places += slot == before; });
     if (places != 1) return false;
-    if (s.code != kDot) return s.g == before;
-    const Word last = backward() ? s.count : std::min<Word>(s.count, 2);
-    return term_with(s, before) < last;
+    if (!s.is_sum()) return s.words[1] == before;
+    return term_with(s, before) < (backward_ ? s.terms() : std::min<Word>(s.terms(), 2));
   }
 
   // Which term has the slot.
-  Word term_with(const Step& s, Word slot) const {
+  static Word term_with(const Seen& s, Word slot) {
     Word k = 0;
-    while (k < s.count && l_.terms[s.first + k].x != slot && l_.terms[s.first + k].y != slot) ++k;
+    while (k < s.terms() && s.x(k) != slot && s.y(k) != slot) ++k;
     return k;
   }
 
   std::size_t chain_from(std::size_t n) const {
     std::size_t end = n + 1;
-    if (!is_link(steps_[n])) return end;
-    while (end < steps_.size() && follows(steps_[end], result_of(steps_[end - 1]))) ++end;
+    if (!is_link(at(n))) return end;
+    while (end < size_ && follows(at(end), at(end - 1).words[0])) ++end;
     return end;
   }
 
-  void put_alone(std::vector<Step>& alone) {
-    if (alone.empty()) return;
-    for (std::size_t n = 0; n < alone.size(); ++n)
-      if (!n || kind_of(l_, alone[n]) != kind_of(l_, alone[n - 1])) ++out_.runs;
-    std::vector<Step>& steps = direction_ == Direction::backward ? part_.backward : part_.forward;
-    steps.swap(alone);
-    const std::vector<Word> words = encode(part_, direction_, one_, nullptr);
-    out_.words.insert(out_.words.end(), words.begin(), words.end() - 2);  // without the end
-    alone.clear();
+  // Steps of one kind that are in no chain. Returns the next step.
+  std::size_t put_run(std::size_t n) {
+    const Word kind = at(n).kind;
+    std::size_t end = n + 1;
+    while (end < size_ && at(end).kind == kind && chain_from(end) == end + 1) ++end;
+    ++out_.runs;
+    out_.words.insert(out_.words.end(), {kind, static_cast<Word>(end - n)});
+    for (; n < end; ++n)
+      for (Word k = 0; k < layouts_[kind].words; ++k) put_slot(at(n).words[k]);
+    return end;
   }
 
   void put_chain(std::size_t n, std::size_t end) {
     ++out_.runs;
-    out_.words.insert(out_.words.end(), {kChain, 0, start_of(steps_[n])});
-    const std::size_t count_at = out_.words.size() - 2;
-    for (std::size_t k = n; k < end; ++k) {
-      const Step& s = steps_[k];
-      const bool stores = k + 1 == end || needed_[k];
-      if (s.code == kDot)
-        put_sum(s, k == n ? l_.terms[s.first].x : result_of(steps_[k - 1]), stores);
+    const Seen start = at(n);
+    Word before = start.is_sum() ? start.x(0) : start.words[1];
+    const std::size_t count_at = out_.words.size() + 1;
+    out_.words.insert(out_.words.end(), {kChain, 0, before});
+    for (; n < end; ++n) {
+      const Seen s = at(n);
+      const bool stores = n + 1 == end || needed_[n];
+      if (s.is_sum())
+        put_sum(s, before, stores);
       else
-        put_link(s.code + kDerivative + (stores ? 0 : kNoStore), {s.x, s.z, kNoSlot, s.dx});
+        put_link(s.code() + kDerivative + (stores ? 0 : kNoStore), {s.words[2], s.words[3], kNoSlot, s.words[0]});
+      before = s.words[0];
     }
     out_.words[count_at] = static_cast<Word>((out_.words.size() - count_at - 2) / kLinkWords);
   }
 
-  Word start_of(const Step& s) const { return s.code == kDot ? l_.terms[s.first].x : s.g; }
-
   // The term with what there is so far and one more, then the others.
-  void put_sum(const Step& s, Word before, bool stores) {
-    const Term* const terms = &l_.terms[s.first];
+  void put_sum(const Seen& s, Word before, bool stores) {
     const Word own = term_with(s, before);
-    const Word factor = terms[own].x == before ? terms[own].y : terms[own].x;
     Word k = own == 0 ? 1 : 0;
     const auto put = [&](Word y) {
-      const Term none{kNoSlot, kNoSlot, Mode::none};
-      const Term& other = k < s.count ? terms[k] : none;
+      const Word p = k < s.terms() ? s.x(k) : kNoSlot, q = k < s.terms() ? s.y(k) : kNoSlot;
       k += k + 1 == own ? 2 : 1;
-      Word what = k >= s.count && stores ? kStoresZ : 0;
+      Word what = k >= s.terms() && stores ? kStoresZ : 0;
       if (y != kNoSlot) what |= kTimesY;
-      if (other.x != kNoSlot) what |= kPlusP;
-      if (other.y != kNoSlot) what |= kTimesQ;
-      put_link(what, {y, other.x, other.y, s.z});
+      if (p != kNoSlot) what |= kPlusP;
+      if (q != kNoSlot) what |= kTimesQ;
+      put_link(what, {y, p, q, s.words[0]});
     };
-    put(factor);
-    while (k < s.count) put(kNoSlot);
+    put(s.x(own) == before ? s.y(own) : s.x(own));
+    while (k < s.terms()) put(kNoSlot);
   }
 
   void put_link(Word what, std::initializer_list<Word> slots) {
     out_.words.push_back(what);
-    for (const Word slot : slots) out_.words.push_back(slot == kNoSlot ? one_ : slot);
+    for (const Word slot : slots) put_slot(slot);
   }
+  void put_slot(Word slot) { out_.words.push_back(slot == kNoSlot ? one_ : slot); }
 
   const Lowered& l_;
-  const Direction direction_;
+  const bool backward_;
+  const Stream& stream_;
+  const std::size_t size_;
   const Word one_;
-  const std::vector<Step>& steps_;
-  Lowered part_;  // for encode(): its steps are those between two chains
+  const Layouts layouts_;
   std::vector<bool> needed_;
   Chained out_;
 };

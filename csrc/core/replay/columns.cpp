@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/lanes/lanes.hpp"
+#include "core/replay/words.hpp"
 
 namespace tapegrad {
 
@@ -136,14 +137,14 @@ ColumnCode::ColumnCode(const Lowered& l)
       seed_(l.seed) {
   chunk_ = kGrain;
   while (chunk_ < kMostChunk && 2 * chunk_ * slots_ * sizeof(double) <= kChunkBytes) chunk_ *= 2;
-  for (const Step& s : l.forward) written_forward_[s.z] = true;
-  for (const Step& s : l.backward) {
-    if (s.code == kDot) {
-      written_backward_[s.z] = true;
-      continue;
+  for (const bool backward : {false, true}) {
+    const Layouts layouts(backward);
+    const Stream& stream = l.streams[backward];
+    for (const Word step : stream.steps) {
+      const Word* const w = &stream.words[step];
+      for (Word k = 1; k <= layouts[w[0]].writes; ++k)
+        if (w[k] != kNoSlot) (backward ? written_backward_ : written_forward_)[w[k]] = true;
     }
-    if (s.mode_x != Mode::none) written_backward_[s.dx] = true;
-    if (s.mode_y != Mode::none) written_backward_[s.dy] = true;
   }
 }
 
