@@ -15,9 +15,12 @@ namespace {
 
 class Recorder {
  public:
-  Recorder(std::uint64_t since, const RecordLabels& labels) : since_(since), labels_(labels) {}
+  Recorder(const std::vector<Node*>& interior, std::uint64_t since, const RecordLabels& labels)
+      : interior_(interior), since_(since), labels_(labels) {}
   ~Recorder() {
-    for (Node* n : scratched_) n->grad = 0.0;
+    for (Node* n : interior_)
+      if (is_new(n)) n->grad = 0.0;
+    for (Node* n : constants_) n->grad = 0.0;
   }
 
   void add_inputs(const std::vector<Node*>& inputs) {
@@ -25,10 +28,7 @@ class Recorder {
     for (std::uint32_t k = 0; k < inputs.size(); ++k) shared_[inputs[k]] = program_.add({Code::input, k});
   }
 
-  void reserve(std::size_t nodes) {
-    program_.code.reserve(nodes + nodes / 4);
-    scratched_.reserve(nodes + nodes / 4);
-  }
+  void reserve(std::size_t nodes) { program_.code.reserve(nodes + nodes / 4); }
 
   static void refuse_array(const Node* n) {
     if (n->op == Op::array || (n->flags & kArray))
@@ -84,6 +84,7 @@ class Recorder {
     }
     if (scratch && n->op == Op::leaf) {
       const std::uint32_t i = program_.add({Code::constant, 0, 0, 0, n->data});
+      constants_.push_back(n);
       remember(n, i);
       return i;
     }
@@ -144,9 +145,8 @@ class Recorder {
     std::memcpy(&bits, &n->grad, sizeof bits);
     return static_cast<std::uint32_t>(bits);
   }
-  void remember(Node* n, std::uint32_t i) {
+  static void remember(Node* n, std::uint32_t i) {
     const std::uint64_t bits = i + 1;
-    scratched_.push_back(n);
     std::memcpy(&n->grad, &bits, sizeof bits);
   }
 
@@ -174,11 +174,12 @@ class Recorder {
     return i;
   }
 
+  const std::vector<Node*>& interior_;
   std::uint64_t since_;
   RecordLabels labels_;
   Program program_;
   std::vector<Node*> params_;
-  std::vector<Node*> scratched_;
+  std::vector<Node*> constants_;                     // leaves that nobody holds
   std::unordered_map<Node*, std::uint32_t> shared_;  // inputs, parameters
   std::unordered_set<Node*> whole_;                  // nodes that are ints in every run
   struct Seen {
@@ -204,7 +205,7 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
   } release{arena, top};
 
   const std::vector<Node*> newest_first = collect(top, false);
-  Recorder recorder(since, labels);
+  Recorder recorder(newest_first, since, labels);
   recorder.reserve(newest_first.size() + inputs.size());
   recorder.add_inputs(inputs);
   for (std::size_t k = newest_first.size(); k-- > 1;)

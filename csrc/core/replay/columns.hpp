@@ -33,7 +33,7 @@ class ColumnCode {
   void give_back(std::unique_ptr<Worker> worker) const;
   void run_lanes(const LaneRun& run, Worker& worker, std::size_t begin, std::size_t end, LaneGuards* guards) const;
 
-  std::vector<Word> forward_, backward_;
+  LargeVector<Word> forward_, backward_;
   std::vector<double> constants_;
   std::vector<Word> outputs_;
   std::vector<CheckedSlot> guards_;
