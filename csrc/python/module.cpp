@@ -83,6 +83,15 @@ PYBIND11_MODULE(tapegrad_core, m) {
       "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are "
       "of its own\n"
       "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
+  m.def(
+      "dialect_of",
+      [](const py::type& type) {
+        auto* t = reinterpret_cast<PyTypeObject*>(type.ptr());
+        if (!PyType_IsSubtype(t, value_type())) return py::object(py::none());
+        while (t->tp_dealloc != value_dealloc) t = t->tp_base;
+        return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(t));
+      },
+      py::arg("type"), "The native type that a Value type is or derives from; None for any other type.");
   if (PyModule_AddFunctions(m.ptr(), fast_functions) < 0) throw py::error_already_set();
   m.def(
       "live_nodes", [] { return arena().live_nodes(); },

@@ -6,6 +6,7 @@
 #include <new>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "core/graph/sweep.hpp"
 
@@ -15,13 +16,11 @@ namespace {
 
 class Recorder {
  public:
-  Recorder(const std::vector<Node*>& interior, std::uint64_t since, const RecordLabels& labels)
-      : interior_(interior), since_(since), labels_(labels) {}
-  ~Recorder() {
-    for (Node* n : interior_)
-      if (is_new(n)) n->grad = 0.0;
-    for (Node* n : constants_) n->grad = 0.0;
-  }
+  Recorder(std::vector<Node*> newest_first, std::uint64_t since, const RecordLabels& labels)
+      : newest_first_(std::move(newest_first)), since_(since), labels_(labels) {}
+  ~Recorder() { clear_scratch(); }
+
+  const std::vector<Node*>& newest_first() const { return newest_first_; }
 
   void add_inputs(const std::vector<Node*>& inputs) {
     program_.inputs = static_cast<std::uint32_t>(inputs.size());
@@ -136,9 +135,18 @@ class Recorder {
     if (all) whole_.insert(n);
   }
 
-  Recorded take() { return {std::move(program_), std::move(params_), {}}; }
+  Recorded take() {
+    clear_scratch();
+    constants_.clear();
+    return {std::move(program_), std::move(params_), {}, std::exchange(newest_first_, {})};
+  }
 
  private:
+  void clear_scratch() {
+    for (Node* n : newest_first_)
+      if (is_new(n)) n->grad = 0.0;
+    for (Node* n : constants_) n->grad = 0.0;
+  }
   // The gradients of the nodes just made are all zero, and nobody reads them before the recording is done.
   static std::uint32_t read(const Node* n) {
     std::uint64_t bits;
@@ -174,7 +182,7 @@ class Recorder {
     return i;
   }
 
-  const std::vector<Node*>& interior_;
+  std::vector<Node*> newest_first_;
   std::uint64_t since_;
   RecordLabels labels_;
   Program program_;
@@ -204,8 +212,8 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
     ~Release() { arena.let_go(top); }
   } release{arena, top};
 
-  const std::vector<Node*> newest_first = collect(top, false);
-  Recorder recorder(newest_first, since, labels);
+  Recorder recorder(collect(top, false), since, labels);
+  const std::vector<Node*>& newest_first = recorder.newest_first();
   recorder.reserve(newest_first.size() + inputs.size());
   recorder.add_inputs(inputs);
   for (std::size_t k = newest_first.size(); k-- > 1;)
@@ -225,6 +233,24 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
   Recorded recorded = recorder.take();
   recorded.whole_outputs = std::move(whole);
   return recorded;
+}
+
+std::vector<Node*> nodes_of_values(const Recorded& recorded, const Program& program,
+                                   const std::vector<std::uint32_t>& values, std::uint64_t since) {
+  std::vector<Node*> out;
+  std::size_t k = recorded.newest_first.size();
+  const auto next = [&] {  // of the new nodes, each of which became one instruction that is no leaf
+    do --k;
+    while (Arena::id(recorded.newest_first[k]) < since);
+    return recorded.newest_first[k];
+  };
+  std::uint32_t n = 0;
+  for (std::uint32_t value : values) {
+    Node* node = nullptr;
+    for (; n <= value; ++n) node = is_leaf(program.code[n].code) ? nullptr : next();
+    out.push_back(node);
+  }
+  return out;
 }
 
 }  // namespace tapegrad

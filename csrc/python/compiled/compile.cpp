@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <new>
 
 #include "core/lanes/lanes.hpp"
@@ -55,6 +56,45 @@ std::unique_ptr<RunnableProgram> make_program(Program program, std::vector<Node*
   return std::make_unique<RunnableProgram>(std::move(program), std::move(params), exact, off, check);
 }
 
+// The values that the words on a near miss may name: operations, and what they are applied to. In rising order.
+std::vector<std::uint32_t> named_values(const RunnableProgram& p) {
+  std::vector<std::uint32_t> out;
+  const auto add = [&](std::uint32_t value) {
+    if (value != kNoPlace) out.push_back(value);
+  };
+  for (const Miss& miss : p.repeats().missed)
+    for (std::uint32_t value : {miss.value, miss.expected, miss.taken, miss.pattern}) {
+      add(value);
+      if (value != kNoPlace) p.program().for_each_operand(p.program().code[value], add);
+    }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+// (file, line, label) of those values that the recorded function made, while its nodes live.
+py::dict origins_of(const RunnableProgram& p, const Recorded& recorded, std::uint64_t since) {
+  py::dict out;
+  const std::vector<std::uint32_t> values = named_values(p);
+  if (values.empty()) return out;
+  const std::vector<Node*> nodes = nodes_of_values(recorded, p.program(), values, since);
+  const NodeLines* origins = recorded_lines();
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    if (!nodes[k]) continue;
+    const NodeLines::Place place = origins ? origins->of(Arena::id(nodes[k])) : NodeLines::Place{};
+    py::object label = py::str();
+    if (nodes[k]->handle) {
+      PyObject* text = PyObject_GetAttrString(static_cast<PyObject*>(nodes[k]->handle), "label");
+      if (!text) PyErr_Clear();
+      if (text && PyUnicode_CheckExact(text)) label = py::reinterpret_borrow<py::object>(text);
+      Py_XDECREF(text);
+    }
+    out[py::int_(values[k])] = py::make_tuple(
+        place.code ? py::reinterpret_borrow<py::object>(place.code->co_filename) : py::none(), place.line, label);
+  }
+  return out;
+}
+
 std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, const py::sequence& inputs,
                                                 const py::sequence& looks, std::uint64_t since, bool exact,
                                                 const std::vector<std::string>& off, bool check) {
@@ -68,6 +108,7 @@ std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, con
   Recorded recorded = record(arena(), nodes_of(outputs), nodes_of(inputs), noted, since, labels);
   auto program = make_program(std::move(recorded.program), std::move(recorded.params), exact, off, check);
   program->whole_outputs = std::move(recorded.whole_outputs);
+  program->origins = origins_of(*program, recorded, since).release().ptr();
   return program;
 }
 
@@ -261,6 +302,47 @@ py::list guards_of(const RunnableProgram& p) {
   return out;
 }
 
+// A value as the words on a near miss need it: (operation, number of an input, a parameter or the value itself, its
+// number as a constant or an exponent, operands).
+py::object value_of(const Program& p, std::uint32_t value) {
+  if (value == kNoPlace) return py::none();
+  const Instruction& i = p.code[value];
+  py::list operands;
+  p.for_each_operand(i, [&](std::uint32_t o) { operands.append(o); });
+  return py::make_tuple(name_of(i.code), i.code == Code::input || i.code == Code::param ? i.a : value, i.number,
+                        operands);
+}
+
+py::list misses_of(const RunnableProgram& p) {
+  constexpr const char* kKinds[] = {"operation", "length", "operand", "gathered", "carried", "small", "recurrence"};
+  py::list out;
+  for (const Miss& miss : p.repeats().missed) {
+    py::dict told;
+    told["kind"] = kKinds[static_cast<int>(miss.kind)];
+    told["repeats"] = miss.repeats;
+    told["size"] = miss.size;
+    told["repeat"] = miss.repeat;
+    told["operation"] = miss.operation;
+    told["operand"] = miss.operand;
+    told["count"] = miss.count;
+    const auto number = [](std::uint32_t value) -> py::object {
+      return value == kNoPlace ? py::object(py::none()) : py::int_(value);
+    };
+    told["value"] = number(miss.value);
+    told["expected"] = number(miss.expected);
+    told["taken"] = number(miss.taken);
+    told["pattern"] = number(miss.pattern);
+    out.append(told);
+  }
+  return out;
+}
+
+py::dict named_of(const RunnableProgram& p) {
+  py::dict out;
+  for (std::uint32_t value : named_values(p)) out[py::int_(value)] = value_of(p.program(), value);
+  return out;
+}
+
 py::list params_of(const RunnableProgram& p) {
   py::list out;
   for (Node* n : p.params()) out.append(steal(handle_of(n)));
@@ -365,9 +447,15 @@ void register_programs(py::module_& m) {
       .def_property_readonly(
           "repeats", [](const RunnableProgram& p) { return p.repeats().found; },
           "The repeated blocks that run as lanes, a sentence each.")
+      .def_property_readonly("near_misses", &misses_of,
+                             "Why blocks that almost repeat do not: kind, counts and values of the program, by name.")
+      .def_property_readonly("named", &named_of,
+                             "The values that near_misses name and their operands: value -> (operation, which, number, "
+                             "operands).")
       .def_property_readonly(
-          "near_misses", [](const RunnableProgram& p) { return p.repeats().missed; },
-          "Why blocks that almost repeat do not, a sentence each.")
+          "origins",
+          [](const RunnableProgram& p) { return p.origins ? py::reinterpret_borrow<py::dict>(p.origins) : py::dict(); },
+          "Of those that the recorded function made: value -> (file or None, line, label).")
       .def_property_readonly("steps", &steps_of, "Steps and slots of memory after lowering.")
       .def_property_readonly(
           "passes",

@@ -61,14 +61,16 @@ bool same_items(PyObject* const* now, PyObject* then, Py_ssize_t count) {
   return true;
 }
 
-bool same_bytes(PyObject* array, PyObject* copy, PyObject* shape) {
+// Bytes, shape and kind of number; any of the three can be assigned in place.
+bool same_numbers(PyObject* array, PyObject* copy, PyObject* shape, PyObject* format) {
   Py_buffer now;
-  if (PyObject_GetBuffer(array, &now, PyBUF_CONTIG_RO) < 0) {
+  if (PyObject_GetBuffer(array, &now, PyBUF_CONTIG_RO | PyBUF_FORMAT) < 0) {
     PyErr_Clear();
     return false;
   }
   bool equal = now.len == PyBytes_GET_SIZE(copy) && now.ndim == PyTuple_GET_SIZE(shape) &&
                std::memcmp(now.buf, PyBytes_AS_STRING(copy), static_cast<std::size_t>(now.len)) == 0;
+  equal = equal && now.format && PyUnicode_CompareWithASCIIString(format, now.format) == 0;
   for (int k = 0; equal && k < now.ndim; ++k) equal = now.shape[k] == PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, k));
   PyBuffer_Release(&now);
   return equal;
@@ -123,7 +125,7 @@ bool holds(PyObject* check) {
     case kList:
       return same_items(((PyListObject*)holder)->ob_item, item(2), PyList_GET_SIZE(holder));
     case kArray:
-      return same_bytes(holder, item(2), item(3));
+      return same_numbers(holder, item(2), item(3), item(4));
     case kType:
       return same_type(check);
     case kBare:

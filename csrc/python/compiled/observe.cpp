@@ -11,10 +11,15 @@ int recordings = 0;
 
 namespace {
 
+// For words on what does not qualify as a repeat: a few of the lines are asked for. Beyond these nodes, which a user's
+// code makes in some tens of milliseconds, a recording is not to become dearer by them.
+constexpr std::size_t kMostLines = std::size_t{1} << 17;
+
 struct Recording {
   PyObject* observer;  // owned
   Node* marker;        // held: nodes made later have higher ids
   Recording* outer;
+  NodeLines lines{kMostLines};
 };
 thread_local Recording* current = nullptr;
 
@@ -27,6 +32,7 @@ std::uint64_t begin_recording(py::object who) {
   arena().hold(marker);
   current = new Recording{who.release().ptr(), marker, current};
   ++recordings;
+  begin_watching();
   return Arena::id(marker);
 }
 
@@ -35,6 +41,7 @@ void end_recording() {
   if (!ended) throw std::logic_error("no recording to end");
   current = ended->outer;
   --recordings;
+  end_watching();
   arena().let_go(ended->marker);
   Py_DECREF(ended->observer);
   delete ended;
@@ -44,6 +51,14 @@ void end_recording() {
 
 PyObject* thread_observer() {
   return current ? current->observer : nullptr;
+}
+
+void note_recorded(Node* node) {
+  if (current && !is_leaf(node) && !current->lines.note(Arena::id(node))) PyErr_Clear();
+}
+
+const NodeLines* recorded_lines() {
+  return current ? &current->lines : nullptr;
 }
 
 PyObject* observe(const char* method, PyObject* value) {
@@ -81,6 +96,12 @@ void register_observe(py::module_& m) {
         "From now on this thread's looks at Values go to the observer; returns the id that separates old nodes from "
         "new ones.");
   m.def("end_recording", &end_recording, "Ends what begin_recording() began.");
+  m.def(
+      "set_package_folders",
+      [](const py::str& package, const py::str& examples) { set_package_folders(package.ptr(), examples.ptr()); },
+      py::arg("package"), py::arg("examples"),
+      "Code in the first folder, but for what is in the second, is tapegrad's own and no place where a program makes a "
+      "node.");
   m.def("is_recording", [] { return observer() != nullptr; }, "Whether this thread is recording a compiled function.");
   m.def(
       "current_observer",

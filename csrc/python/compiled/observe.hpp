@@ -5,6 +5,7 @@
 // it for what Python gets to see; places that would change or copy numbers behind its back refuse.
 #pragma once
 
+#include "python/tools/node_lines.hpp"
 #include "python/value/value.hpp"
 
 namespace tapegrad::python {
@@ -16,6 +17,12 @@ PyObject* thread_observer();
 inline PyObject* observer() {
   return recordings ? thread_observer() : nullptr;
 }
+
+// Notes where a node was made that this thread may be recording. What it has no memory for stays unknown.
+void note_recorded(Node* node);
+
+// Where the nodes of this thread's recording were made; null where it records nothing.
+const NodeLines* recorded_lines();
 
 // observer.method(value): what Python sees instead of the value's number. New reference.
 PyObject* observe(const char* method, PyObject* value);

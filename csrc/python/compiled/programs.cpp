@@ -122,6 +122,7 @@ RunnableProgram::RunnableProgram(Program program, std::vector<Node*> params, boo
 
 RunnableProgram::~RunnableProgram() {
   for (Node* n : params_) arena().let_go(n);
+  Py_XDECREF(origins);
 }
 
 const Draft& RunnableProgram::draft() {

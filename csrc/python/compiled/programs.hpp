@@ -96,11 +96,12 @@ class RunnableProgram {
   const Draft& draft();
   const std::vector<PassCount>& counts();
   LayerCounts layers();
-  // What was found of repeated blocks, in words; both lists are empty where there is nothing to tell.
+  // What was found of repeated blocks, and what was not; both lists are empty where there is nothing to tell.
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
   unsigned long long direct_calls = 0;  // that function.cpp or lane_calls.cpp served
   std::vector<bool> whole_outputs;      // of a recorded program: which outputs are ints
+  PyObject* origins = nullptr;          // a dict, owned: where the values that near misses name were made
   const Variant& variant(Want want, const std::vector<bool>& wanted);
   bool exact() const { return exact_; }
   const std::vector<std::string>& off() const { return off_; }

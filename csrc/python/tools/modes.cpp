@@ -9,6 +9,7 @@
 
 #include "python/arrays/arrays.hpp"
 #include "python/compiled/observe.hpp"
+#include "python/tools/node_lines.hpp"
 
 namespace tapegrad::python {
 
@@ -20,91 +21,19 @@ PyObject* variables[2];  // a ContextVar for each mode, for ever
 int anomaly_contexts = 0;
 int aside = 0;
 
-// The handles kept for the next nodes, while there may be none.
-ValueObject* parked = nullptr;
-int parked_count = 0;
-
-void arm() {
-  if (modes_on++) return;
-  parked = free_handles;
-  parked_count = free_handle_count;
-  free_handles = nullptr;
-  free_handle_count = kMaxFreeHandles;  // none is taken back
+// Never destroyed: it holds Python objects.
+NodeLines& lines() {
+  static auto* all = new NodeLines();
+  return *all;
 }
-
-void disarm() {
-  if (--modes_on) return;
-  free_handles = parked;
-  free_handle_count = parked_count;
-  parked = nullptr;
-}
-
-// Where the nodes up to an id were made. Ids rise, except that a page whose nodes have all died starts again: then what
-// was noted of its nodes goes.
-struct Origin {
-  std::uint64_t id;
-  PyObject* code;  // owned
-  int line;
-};
-std::vector<Origin> origins;
 std::uint64_t first_id = 0;  // older nodes were made before the mode was entered
-
-void forget_origins() {
-  std::vector<Origin> gone;
-  gone.swap(origins);
-  for (const Origin& o : gone) Py_DECREF(o.code);
-}
-
-PyObject* package_folder = nullptr;  // tapegrad's own code is not where a program made a node
-
-// The innermost frame of the program, or of tapegrad where there is no other. New reference, or null.
-PyFrameObject* program_frame() {
-  PyFrameObject* innermost = PyThreadState_GetFrame(PyThreadState_Get());
-  PyFrameObject* frame = innermost;
-  Py_XINCREF(frame);
-  while (frame) {
-    PyCodeObject* code = PyFrame_GetCode(frame);
-    const Py_ssize_t own = package_folder ? PyUnicode_Tailmatch(code->co_filename, package_folder, 0,
-                                                                PyUnicode_GET_LENGTH(code->co_filename), -1)
-                                          : 0;
-    Py_DECREF(code);
-    if (own != 1) break;
-    PyFrameObject* back = PyFrame_GetBack(frame);
-    Py_DECREF(frame);
-    frame = back;
-  }
-  if (!frame) return innermost;
-  Py_XDECREF(innermost);
-  return frame;
-}
-
-// Notes where a new node was made, with those that came with it and have no handle. False with an error set.
-bool note_origin(std::uint64_t id) {
-  while (!origins.empty() && origins.back().id >= id) {
-    Py_DECREF(origins.back().code);
-    origins.pop_back();
-  }
-  PyFrameObject* frame = program_frame();
-  if (!frame) return true;
-  const Origin origin{id, reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)), PyFrame_GetLineNumber(frame)};
-  Py_DECREF(frame);
-  try {
-    origins.push_back(origin);
-  } catch (const std::bad_alloc&) {
-    Py_DECREF(origin.code);
-    PyErr_NoMemory();
-    return false;
-  }
-  return true;
-}
 
 // The file and the line that made the node, as two new references; None and 0 where that is not known.
 PyObject* origin_of(const Node* node) {
   const std::uint64_t id = Arena::id(node);
-  const auto found = std::lower_bound(origins.begin(), origins.end(), id,
-                                      [](const Origin& o, std::uint64_t wanted) { return o.id < wanted; });
-  if (id < first_id || page_of(node)->leaf_page || found == origins.end()) return Py_BuildValue("(Oi)", Py_None, 0);
-  return Py_BuildValue("(Oi)", reinterpret_cast<PyCodeObject*>(found->code)->co_filename, found->line);
+  const bool known = id >= first_id && !page_of(node)->leaf_page;
+  const NodeLines::Place place = known ? lines().of(id) : NodeLines::Place{};
+  return Py_BuildValue("(Oi)", place.code ? place.code->co_filename : Py_None, place.line);
 }
 
 Kind kind_of_number(double x) {
@@ -154,8 +83,8 @@ void raise_anomaly(const char* function, Node* node, long operand) {
 bool look(Node* node) {
   if (is_leaf(node) || page_of(node)->leaf_page) return true;
   const std::uint64_t id = Arena::id(node);
-  const std::uint64_t known = origins.empty() || origins.back().id >= id ? first_id : origins.back().id;
-  if (!note_origin(id)) return false;
+  const std::uint64_t newest = lines().newest(), known = !newest || newest >= id ? first_id : newest;
+  if (!lines().note(id)) return false;
   if (kind_of(node) == Kind::finite) return true;
   Node* culprit;
   try {
@@ -187,7 +116,7 @@ bool make_leaf_of(Node* node) {
 }
 
 PyObject* enter_mode(PyObject*, PyObject* const* args, Py_ssize_t count) {
-  if (count < 2) return PyErr_Format(PyExc_TypeError, "enter_mode() takes a mode and whether it is on");
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "enter_mode() takes a mode and whether it is on");
   const long mode = PyLong_AsLong(args[0]);
   const int on = PyObject_IsTrue(args[1]);
   if (PyErr_Occurred() || mode < 0 || mode > 1) return nullptr;
@@ -199,12 +128,12 @@ PyObject* enter_mode(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return nullptr;
   }
   Py_DECREF(token);
-  arm();
+  ++modes_on;
+  begin_watching();
   if (mode == static_cast<long>(Mode::anomaly) && anomaly_contexts++ == 0) {
     Node* marker = arena().make_constant(0.0, 0);
     first_id = marker ? Arena::id(marker) : 0;
     if (marker) discard(marker);
-    if (count > 2) Py_XSETREF(package_folder, Py_NewRef(args[2]));
   }
   return before;
 }
@@ -217,8 +146,9 @@ PyObject* leave_mode(PyObject*, PyObject* const* args, Py_ssize_t count) {
   PyObject* token = PyContextVar_Set(variables[mode], args[1]);
   if (!token) return nullptr;
   Py_DECREF(token);
-  disarm();
-  if (mode == static_cast<long>(Mode::anomaly) && --anomaly_contexts == 0) forget_origins();
+  --modes_on;
+  end_watching();
+  if (mode == static_cast<long>(Mode::anomaly) && --anomaly_contexts == 0) lines().clear();
   Py_RETURN_NONE;
 }
 
@@ -230,7 +160,7 @@ PyObject* mode_is_on(PyObject*, PyObject* mode) {
 
 PyMethodDef functions[] = {
     {"enter_mode", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter_mode)), METH_FASTCALL,
-     "enter_mode($module, mode, on, folder='', /)\n--\n\nTurns a mode (0: no_grad, 1: anomaly) on or off in this "
+     "enter_mode($module, mode, on, /)\n--\n\nTurns a mode (0: no_grad, 1: anomaly) on or off in this "
      "context; gives what it was."},
     {"leave_mode", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(leave_mode)), METH_FASTCALL,
      "leave_mode($module, mode, before, /)\n--\n\nEnds what enter_mode() began; once for each."},
@@ -272,15 +202,6 @@ PyObject* apply_modes(PyObject* handle) {
     return nullptr;
   }
   return handle;
-}
-
-PyObject* show_slowly(Node* node, PyTypeObject* type) {
-  PyObject* handle = make_handle(node, type);
-  if (!handle) {
-    discard(node);
-    return nullptr;
-  }
-  return modes_on ? apply_modes(handle) : handle;
 }
 
 ModesAside::ModesAside() {

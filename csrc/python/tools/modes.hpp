@@ -1,8 +1,7 @@
 // modes.hpp: no_grad and detect_anomaly: what happens to each new node while one of them is on.
 //
 // A mode belongs to a context (contextvars), and so to a thread and to an asyncio task. Operations do not ask for it:
-// while any context is in a mode no handle is kept for the next node, so that every new node takes the long way
-// through show_slowly(), which asks.
+// while any context is in a mode somebody watches (value.hpp), and every new node takes the long way, which asks.
 #pragma once
 
 #include <cstdint>

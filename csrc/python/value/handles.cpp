@@ -1,12 +1,27 @@
 // handles.cpp: the life of a handle: allocation, death, pinning, and its part in garbage collection.
 #include <new>
 
+#include "python/compiled/observe.hpp"
 #include "python/tools/modes.hpp"
 #include "python/value/value.hpp"
 
 namespace tapegrad::python {
 
 namespace {
+
+// Handles for the next nodes while somebody watches. Then free_handles is empty, and free_handle_count says that no
+// more are taken back, so that handles come and go by the long ways below.
+ValueObject* parked = nullptr;
+int parked_count = 0;
+int watchers = 0;
+
+bool park(ValueObject* self) {
+  if (!watchers || parked_count >= kMaxFreeHandles) return false;
+  ++parked_count;
+  self->node = reinterpret_cast<Node*>(parked);
+  parked = self;
+  return true;
+}
 
 // Frees the memory of a dead handle whose fields are all null.
 void free_memory(ValueObject* self) {
@@ -16,7 +31,7 @@ void free_memory(ValueObject* self) {
       ++free_handle_count;
       self->node = reinterpret_cast<Node*>(free_handles);
       free_handles = self;
-    } else {
+    } else if (!park(self)) {
       PyObject_GC_Del(self);
     }
   } else {
@@ -28,6 +43,10 @@ void free_memory(ValueObject* self) {
 void dealloc_heavy(PyObject* o) {
   ValueObject* self = as_value(o);
   Node* node = self->node;
+  if (watchers && !(node->flags & kPinned) && !self->weakrefs && is_plain(o) && park(self)) {
+    node->handle = nullptr;
+    return arena().drop(node);
+  }
   if (self->weakrefs && node->refs > 1 && is_plain(o) && !(node->flags & kPinned)) {
     // Somebody watches this handle by weak reference and the graph still needs the node: the object stays, as pure
     // Python's would.
@@ -52,6 +71,39 @@ void dealloc_heavy(PyObject* o) {
 ValueObject* free_handles = nullptr;
 int free_handle_count = 0;
 bool tracking_unsettled = false;
+
+void begin_watching() {
+  if (watchers++) return;
+  parked = free_handles;
+  parked_count = free_handle_count;
+  free_handles = nullptr;
+  free_handle_count = kMaxFreeHandles;
+}
+
+void end_watching() {
+  if (--watchers) return;
+  free_handles = parked;
+  free_handle_count = parked_count;
+  parked = nullptr;
+}
+
+PyObject* show_slowly(Node* node, PyTypeObject* type) {
+  ValueObject* at_hand = parked;
+  if (at_hand) {  // make_handle() finds just this one
+    parked = reinterpret_cast<ValueObject*>(at_hand->node);
+    --parked_count;
+    at_hand->node = nullptr;
+    free_handles = at_hand;
+    ++free_handle_count;
+  }
+  PyObject* handle = make_handle(node, type);
+  if (!handle) {
+    discard(node);
+    return nullptr;
+  }
+  if (recordings) note_recorded(node);
+  return modes_on ? apply_modes(handle) : handle;
+}
 
 ValueObject* allocate_handle(PyTypeObject* type) {
   ValueObject* self = PyObject_GC_New(ValueObject, type);
@@ -98,6 +150,7 @@ PyObject* show_tracked(Node* node) {
     return nullptr;
   }
   track(as_value(h));
+  if (recordings) note_recorded(node);
   return modes_on ? apply_modes(h) : h;
 }
 

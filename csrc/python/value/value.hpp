@@ -90,6 +90,11 @@ extern ValueObject* free_handles;  // plain handles for the next nodes, linked t
 extern int free_handle_count;
 ValueObject* allocate_handle(PyTypeObject* type);
 
+// While somebody watches (a mode, a recording), every new node takes the long way through show_slowly(): no handle is
+// left in free_handles, those there are wait elsewhere. Calls nest, over all threads.
+void begin_watching();
+void end_watching();
+
 // The handle of a node that has none; null with MemoryError set, and then the node is as before.
 inline PyObject* make_handle(Node* node, PyTypeObject* type) {
   ValueObject* h = free_handles;
@@ -127,7 +132,7 @@ inline void discard(Node* node) {
 // Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked.
 // Steals the node: on failure it is freed, MemoryError is set and null returned.
 PyObject* show_tracked(Node* node);
-PyObject* show_slowly(Node* node, PyTypeObject* type);  // modes.cpp: no handle is at hand
+PyObject* show_slowly(Node* node, PyTypeObject* type);  // handles.cpp: no handle is at hand
 inline PyObject* show(Node* node, PyTypeObject* type, Flags operand_flags) {
   if (!node) [[unlikely]]
     return PyErr_NoMemory();
