@@ -33,7 +33,7 @@ class Chainer {
         stream_(lowered.streams[backward_]),
         size_(stream_.steps.size()),
         one_(one),
-        layouts_(backward_) {
+        layouts_(layouts(backward_)) {
     find_lives();
   }
 
@@ -77,7 +77,7 @@ class Chainer {
     keep(l_.input_gradients, l_.inputs);
     keep(l_.param_gradients, l_.params);
     if (!backward_) {
-      const Layouts layouts(true);
+      const Layout* const layouts = tapegrad::layouts(true);
       const Stream& after = l_.streams[1];
       for (std::size_t n = after.steps.size(); n-- > 0;) {
         const Word* const w = &after.words[after.steps[n]];
@@ -193,7 +193,7 @@ class Chainer {
   const Stream& stream_;
   const std::size_t size_;
   const Word one_;
-  const Layouts layouts_;
+  const Layout* const layouts_;
   std::vector<bool> needed_;
   Chained out_;
 };

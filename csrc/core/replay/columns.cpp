@@ -138,7 +138,7 @@ ColumnCode::ColumnCode(const Lowered& l)
   chunk_ = kGrain;
   while (chunk_ < kMostChunk && 2 * chunk_ * slots_ * sizeof(double) <= kChunkBytes) chunk_ *= 2;
   for (const bool backward : {false, true}) {
-    const Layouts layouts(backward);
+    const Layout* const layouts = tapegrad::layouts(backward);
     const Stream& stream = l.streams[backward];
     for (const Word step : stream.steps) {
       const Word* const w = &stream.words[step];

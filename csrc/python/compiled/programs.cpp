@@ -176,6 +176,7 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
   how.exact = exact_;
   Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft(), how))).first->second;
+  trim_scratch();
   if (wanted.empty()) last = &made;
   return made;
 }
