@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21, kSmall = std::size_t{1} << 16;
 constexpr std::size_t kMostKept = std::size_t{256} << 20;  // bytes, while a compilation goes on
-constexpr std::size_t kKeptAfterwards = std::size_t{16} << 20;
+constexpr std::size_t kKeptAfterwards = std::size_t{64} << 20;
 constexpr std::size_t kMostBlocks = 64;
 
 void* allocate(std::size_t bytes) {

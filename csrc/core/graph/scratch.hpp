@@ -22,7 +22,7 @@ ScratchBlock take_scratch(std::size_t bytes, bool exact = false);
 std::size_t scratch_bytes(std::size_t bytes);  // the size of such a block
 void give_back_scratch(ScratchBlock block) noexcept;
 
-// Returns to the system what is kept beyond a few megabytes. Called when a compilation is done.
+// Returns to the system what is kept beyond 64 MiB. Called when a compilation is done.
 void trim_scratch() noexcept;
 
 // `size` numbers, not set to anything unless a `fill` is given.

@@ -12,8 +12,8 @@ int recordings = 0;
 namespace {
 
 // For words on what does not qualify as a repeat: a few of the lines are asked for. Beyond these nodes, which a user's
-// code makes in some tens of milliseconds, a recording is not to become dearer by them.
-constexpr std::size_t kMostLines = std::size_t{1} << 17;
+// code makes in about a millisecond, a recording is not to become dearer by them.
+constexpr std::size_t kMostLines = std::size_t{1} << 13;
 
 struct Recording {
   PyObject* observer;  // owned
