@@ -1,6 +1,7 @@
 // attributes.cpp: what a Value shows of its node (data, grad, _prev, _op, ...) and the attributes that a program hangs
 // on it.
 #include <cstdio>
+#include <limits>
 #include <vector>
 
 #include "core/graph/sweep.hpp"
@@ -293,6 +294,10 @@ long intern_exact(PyObject* text) {
   if (known) return PyLong_AsLong(known);
   if (PyErr_Occurred()) return -1;
   const Py_ssize_t index = PyList_GET_SIZE(label_list);
+  if (static_cast<std::size_t>(index) > std::numeric_limits<std::uint32_t>::max()) {
+    PyErr_SetString(PyExc_OverflowError, "there are more different _op labels than can be counted");
+    return -1;
+  }
   PyObject* number = PyLong_FromSsize_t(index);
   if (!number || PyDict_SetItem(label_index, text, number) < 0 || PyList_Append(label_list, text) < 0) {
     Py_XDECREF(number);

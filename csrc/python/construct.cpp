@@ -209,7 +209,7 @@ struct Parsed {
     tracked = false;
   }
 
-  std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
+  std::size_t count() const { return operands.size(); }
   const double* grads() const { return local_grads.empty() ? nullptr : local_grads.data(); }
 
   // Whether the node has to be of Op::array: numbers with a rule of the program's own, or none, need not.
@@ -245,7 +245,7 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
     if (parsed.data.array && !(buffer = copy_array(parsed.data.array, &draft.shape))) return nullptr;
     if (parsed.draft(&draft)) {
       node = make_array_node(arena(), draft, flags, buffer);
-      if (!node) PyErr_NoMemory();
+      if (!node) no_node();
     }
     if (!node) release(buffer);
     return node;
@@ -254,7 +254,7 @@ Node* make_parsed(Parsed& parsed, Flags flags) {
              ? arena().make_leaf(parsed.data.number.value, flags)
              : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
                                    parsed.data.number.value, flags);
-  if (!node) PyErr_NoMemory();
+  if (!node) no_node();
   return node;
 }
 
@@ -271,7 +271,7 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
   if (with_data ? !parsed.needs_array() : !(node->flags & kArray)) {
     if (!may_take_shape(node, Shape())) return false;
     if (arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) return true;
-    PyErr_NoMemory();
+    no_node();
     return false;
   }
   ArrayDraft draft;
@@ -287,7 +287,7 @@ bool rebind(Node* node, Parsed& parsed, bool with_data) {
   }
   if (parsed.draft(&draft) && may_take_shape(node, draft.shape)) {
     if (become_array(arena(), node, draft, data, grad)) return true;
-    PyErr_NoMemory();
+    no_node();
   }
   disown(data);
   disown(grad);
@@ -305,7 +305,7 @@ bool hand_over(const Node* from, Node* to) {
   if (become_array(arena(), to, draft, data, grad)) return true;
   disown(data);
   disown(grad);
-  PyErr_NoMemory();
+  no_node();
   return false;
 }
 
@@ -328,7 +328,7 @@ bool bind(ValueObject* self, Parsed& parsed, bool with_data) {
     }
     Node* fresh = arena().make_constant(node->data, node->flags & ~(kArray | kPinned | kTracked | kHasRule));
     if (!fresh) {
-      PyErr_NoMemory();
+      no_node();
       return false;
     }
     ++fresh->refs;  // the handle's, once it moves over
@@ -447,7 +447,7 @@ void settle_subclass(PyObject* self) {
 // For subclasses, and for programs that call __new__: a leaf in creation order, which __init__ may still give operands.
 PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
   Node* node = arena().make_constant(0.0, fresh_flags(type));
-  if (!node) return PyErr_NoMemory();
+  if (!node) return no_node();
   if (type->tp_dealloc == value_dealloc) return show(node, type, 0);
   PyObject* self = type->tp_alloc(type, 0);
   if (!self) {

@@ -182,7 +182,7 @@ bool make_leaf_of(Node* node) {
     if (become_array(arena(), node, draft, data, nullptr)) return true;
     release(data);
   }
-  PyErr_NoMemory();
+  no_node();
   return false;
 }
 

@@ -227,6 +227,14 @@ bool leaves_are_unique(const Program& p) {
   return true;
 }
 
+// What limits.hpp counts on: a lowered program is at most 14 times as large as the program, but for a few numbers.
+void require_bounded(const Program& p, const Lowered& l) {
+  const std::size_t size = std::max({p.code.size(), p.pool.size(), std::size_t{p.inputs}, std::size_t{p.params}});
+  const std::size_t made =
+      std::max({std::size_t{l.slots}, l.terms.size(), l.forward.size(), l.backward.size(), l.constants.size()});
+  REQUIRE(made <= 14 * size + 16);
+}
+
 void run_scalar(Bytes& in, const Program& p, const Numbers& inputs, const Numbers& params) {
   const Numbers v = values_of(p, inputs, params);
   Lowering how = choose(in);
@@ -235,6 +243,7 @@ void run_scalar(Bytes& in, const Program& p, const Numbers& inputs, const Number
   how.param_gradients = !how.forward_only;
   if (!how.forward_only) how.input_gradients.assign(p.inputs, true);
   const Lowered lowered = lower(draft, how);
+  require_bounded(p, lowered);
   const ScalarCode code(lowered);
   Numbers m(code.slots());
   code.prepare(m.data());
@@ -296,7 +305,9 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   how.forward_only = false;
   how.param_gradients = true;
   how.input_gradients.assign(p.inputs, true);
-  const LaneCode code(lower(simplify(p, in.coin(), choose_off(in), nullptr), how), in.coin());
+  const Lowered lowered = lower(simplify(p, in.coin(), choose_off(in), nullptr), how);
+  require_bounded(p, lowered);
+  const LaneCode code(lowered, in.coin());
   Numbers out(lanes), sums(p.params);
   std::vector<const double*> data;
   std::vector<double*> to;
