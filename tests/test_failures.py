@@ -146,6 +146,17 @@ INTERRUPTS = {
             s._backward = functools.partial(sum, range(20_000))
         run = s.backward
     """,
+    "a sweep through large arrays": """
+        x = Value(np.linspace(1.0, 2.0, 300_000))
+        s = x
+        for _ in range(100):
+            s = (s * 0.5 + 0.5) ** 1.37
+        def run():
+            try:
+                s.backward()
+            finally:
+                assert not np.any(x.grad), "the sweep ran to its end"
+    """,
     "a replay over many lanes": """
         w = Value(0.5)
 
@@ -173,7 +184,7 @@ INTERRUPTS = {
 
 @pytest.mark.parametrize("what", INTERRUPTS)
 def test_ctrl_c(what):
-    """The work would take tens of seconds; Ctrl-C after a tenth ends it, and the engine goes on."""
+    """The work would take seconds; Ctrl-C after a tenth ends it, and the engine goes on."""
     program = "import functools, signal, time\nimport numpy as np\nimport tapegrad\n"
     program += "from tapegrad import Value\n" + textwrap.dedent(INTERRUPTS[what])
     program += textwrap.dedent("""

@@ -75,6 +75,8 @@ PyObject* backward_over_lanes(PyObject*, PyObject* const* args, Py_ssize_t count
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
+  } catch (py::error_already_set& e) {  // Ctrl-C while it was compiled
+    e.restore();
   } catch (const std::exception& e) {  // a program that passes made too long
     PyErr_SetString(PyExc_ValueError, e.what());
   }

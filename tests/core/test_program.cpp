@@ -10,6 +10,7 @@
 #include "check.hpp"
 #include "core/lanes/lanes.hpp"
 #include "core/ops/ops.hpp"
+#include "core/program/interrupts.hpp"
 #include "core/program/passes/passes.hpp"
 #include "core/replay/columns.hpp"
 #include "core/replay/lower.hpp"
@@ -340,6 +341,36 @@ void test_reads() {
 
 }  // namespace
 
+// Work on a program is given up at every place where it hears of Ctrl-C: nothing is lost, and it can be done again.
+int hears;
+void test_interrupts() {
+  std::mt19937 random(11);
+  const Program p = random_program(random, 3, 2, 200);
+  Lowering how;
+  how.forward_only = false;
+  how.param_gradients = true;
+  const auto work = [&] { return lower(simplify(p, true, {}, nullptr), how); };
+  const Lowered expected = work();
+  struct GivenUp {};
+  interrupt_hook = [] {
+    if (hears-- == 0) throw GivenUp();
+  };
+  int places = 0;
+  for (bool given_up = true; given_up; ++places) {
+    hears = places;
+    given_up = false;
+    try {
+      const Lowered again = work();
+      CHECK(again.slots == expected.slots && again.forward.size() == expected.forward.size());
+      CHECK(again.backward.size() == expected.backward.size() && again.terms.size() == expected.terms.size());
+    } catch (const GivenUp&) {
+      given_up = true;
+    }
+  }
+  interrupt_hook = nullptr;
+  CHECK(places > static_cast<int>(std::size(kPasses)) + 5);
+}
+
 int main() {
   test_random_programs();
   for (const char* set : {"baseline", "avx2", "avx512"}) {
@@ -353,4 +384,5 @@ int main() {
   }
   test_damage();
   test_reads();
+  test_interrupts();
 }

@@ -104,11 +104,17 @@ const char* array_name(ArrayOp op) noexcept;
 // How other threads get to run while a kernel works on many lanes: begin() lets them, end(what begin gave) waits for
 // the turn. Without hooks nothing is paused. What is read or written meanwhile is held and, if it is a gradient, marked
 // busy, so that no second rule touches it.
+//
+// Long sweeps hear of Ctrl-C by interrupt_pending(), which runs nothing, and then, with no marks set and all nodes held,
+// by interrupted(), which may run other code and says whether to give up.
 struct PauseHooks {
   void* (*begin)() = nullptr;
   void (*end)(void* state) = nullptr;
+  bool (*interrupt_pending)() = nullptr;
+  bool (*interrupted)() = nullptr;
 };
 void set_pause_hooks(PauseHooks hooks) noexcept;
+const PauseHooks& pause_hooks() noexcept;
 
 // Whether the rule of this node (Op::array) takes a pause: because of its size, or because a gradient it needs is busy.
 bool wants_pause(const Node* node) noexcept;

@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "core/ops/ops.hpp"
+#include "core/program/interrupts.hpp"
 #include "core/replay/schedule.hpp"
 
 namespace tapegrad {
@@ -55,14 +56,19 @@ class Lowerer {
 
   Lowered run() {
     find_gradients();
+    hear_interrupts();
     find_values();
     fixed_slots();
+    hear_interrupts();
     forward();
+    hear_interrupts();
     if (!how_.forward_only) backward();
+    hear_interrupts();
     out_.exact = how_.exact;
     registers_ = static_cast<U32>(2 * size_);
     if (gathers()) registers_ = gather(out_, registers_);
     if (how_.schedule) schedule(out_, registers_);
+    hear_interrupts();
     slot_.resize(registers_, kNoSlot);
     for (std::uint32_t o : p_.outputs) out_.outputs.push_back(value(o));
     for (const Guard& g : p_.guards) out_.guards.push_back({value(g.value), g});

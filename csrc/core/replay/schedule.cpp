@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "core/program/interrupts.hpp"
+
 namespace tapegrad {
 
 namespace {
@@ -327,6 +329,7 @@ std::uint32_t gather(Lowered& l, std::uint32_t registers) {
 
 void schedule(Lowered& l, std::uint32_t registers) {
   l.forward = Scheduler(l, l.forward, false, registers).run();
+  hear_interrupts();
   l.backward = Scheduler(l, l.backward, true, registers).run();
 }
 
