@@ -197,7 +197,7 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
             Source(
                 RULES + name,
                 "backward|backward_spread|flow|fold|add_back|spread_out|share",
-                (0, 1, 3, 4, 5),
+                (OPERATORS, ADDING, FIRST, SECOND, OTHER_TERM),
                 r"^\s*for \(",
             )
             for name in ("elementwise.hpp", "given.hpp", "places.hpp", "products.hpp", "reductions.hpp")
@@ -292,7 +292,13 @@ def written(what: str, folder: Path, build_folder: Path | None, jobs: int) -> li
             programs.append(program)
         for program in programs:
             if dies([str(program)], TAPEGRAD_MUTANT="0"):
-                shown = subprocess.run([str(program)], capture_output=True, text=True, env=os.environ | {"TAPEGRAD_MUTANT": "0"}, check=False)
+                shown = subprocess.run(
+                    [str(program)],
+                    capture_output=True,
+                    text=True,
+                    env=os.environ | {"TAPEGRAD_MUTANT": "0"},
+                    check=False,
+                )
                 raise SystemExit(f"{program.name} fails without any mutation: {shown.stderr}")
 
         def seen(number: int) -> bool:

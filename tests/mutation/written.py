@@ -102,6 +102,19 @@ def lines_of(text: str, functions: str) -> list[int]:
     return out
 
 
+def after_condition(line: str) -> tuple[str, str]:
+    """The line up to the end of the last condition that the compiler decides, and the rest."""
+    start = line.rfind("if constexpr (")
+    if start < 0:
+        return "", line
+    depth = 0
+    for at in range(line.index("(", start), len(line)):
+        depth += (line[at] == "(") - (line[at] == ")")
+        if not depth:
+            return line[: at + 1], line[at + 1 :]
+    return line, ""
+
+
 def changed(source: Source, text: str, changes: list[Change]) -> str:
     """The source with all its mutants in it; each is added to the list, whose length is its number."""
     lines = text.splitlines()
@@ -109,6 +122,7 @@ def changed(source: Source, text: str, changes: list[Change]) -> str:
         code, slashes, comment = lines[n].partition("//")
         if re.search(source.skip, code):
             continue
+        fixed, code = after_condition(code)
         for kind in source.kinds:
             pattern, template = CHANGES[kind]
 
@@ -117,5 +131,5 @@ def changed(source: Source, text: str, changes: list[Change]) -> str:
                 return template.format(*[found[0], *found.groups()], k=len(changes))
 
             code = re.sub(pattern, put, code)
-        lines[n] = code + slashes + comment
+        lines[n] = fixed + code + slashes + comment
     return "\n".join(lines) + "\n"
