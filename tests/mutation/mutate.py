@@ -270,15 +270,12 @@ def written(what: str, folder: Path, build_folder: Path | None, jobs: int) -> li
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(changed_source(source, (ROOT / "csrc" / source.path).read_text(), changes))
     (overlay / "mutant.hpp").write_text(SUPPORT)
-    flags = [*FLAGS, "-O1", f"-I{overlay}", f"-I{ROOT / 'csrc'}"]
+    flags = [*FLAGS, "-O1", f"-I{overlay}", f"-I{ROOT / 'csrc'}", "-include", str(overlay / "mutant.hpp")]
 
     def compiled(unit: Path) -> Path:
         out = overlay / (unit.name + ".o")
-        inserted = (
-            ["-include", str(overlay / "mutant.hpp")] if unit.suffix == ".cpp" and "tests" not in unit.parts else []
-        )
         own = overlay / unit.relative_to(ROOT / "csrc") if unit.is_relative_to(ROOT / "csrc") else unit
-        build([COMPILER, *flags, *inserted, "-c", str(own if own.exists() else unit), "-o", str(out)])
+        build([COMPILER, *flags, "-c", str(own if own.exists() else unit), "-o", str(out)])
         return out
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
