@@ -218,7 +218,8 @@ int looks, pending_from, gives_up_at;  // at Ctrl-C, as the hooks below pretend
 
 // A long chain over two leaves, Ctrl-C at different times, and then a handler that lets the sweep go on or does not.
 void interrupts() {
-  constexpr std::size_t kNodes = std::size_t{600} * kPageNodes;
+  // Asked after 256 pages and after 512, and then every 1024 nodes, at least twice.
+  constexpr std::size_t kNodes = std::size_t{512 + 2048 / kPageNodes + 10} * kPageNodes;
   Arena arena(hooks());
   const Held x(arena, arena.make_leaf(1, 0)), w(arena, arena.make_leaf(0.5, 0));
   Held s(arena, arena.make_binary(Op::mul, x.get(), w.get(), 0.5, 0));
@@ -237,7 +238,7 @@ void interrupts() {
   for (pending_from = 1; pending_from <= 3; ++pending_from) {
     gives_up_at = -1;  // the handler does not raise
     CHECK(gradients(&finished) == expected && finished);
-    CHECK(looks == std::min(pending_from, 2));  // it has 600 pages, and is asked every 256
+    CHECK(looks == std::min(pending_from, 2));
     for (gives_up_at = 1; gives_up_at <= 2; ++gives_up_at) {
       const int at = gives_up_at;
       const auto partial = gradients(&finished);
