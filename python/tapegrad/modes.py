@@ -48,7 +48,7 @@ class _Mode(ContextDecorator):
         before: list[object] = [False]
         self._before.append(before)
         try:
-            before[0] = _core.enter_mode(self._mode, self._on, os.path.dirname(__file__) + os.sep)
+            before[0] = _core.enter_mode(self._mode, self._on)
         except BaseException:
             self._before.pop()
             raise
@@ -85,6 +85,10 @@ class detect_anomaly(_Mode):
     """
 
     _mode = _ANOMALY
+
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_core.set_package_folders(os.path.join(_FOLDER, ""), os.path.join(_FOLDER, "examples", ""))
 
 
 def grad_enabled() -> bool:

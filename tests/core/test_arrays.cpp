@@ -326,7 +326,8 @@ void local_gradients() {
   }
 }
 
-// Arrays so large that other threads get a turn, with a number as the other operand: whole numbers, which add up exactly.
+// Arrays so large that other threads get a turn, with a number as the other operand: whole numbers, which add up
+// exactly.
 void large_arrays_with_numbers() {
   constexpr std::size_t kLanes = 200'000;
   static int pauses;
@@ -664,7 +665,6 @@ void failing_allocations() {
 }
 
 // ---- threads: a mutex plays the interpreter's lock
-// ---------------------------------------------------------------------------------
 
 std::mutex turn;
 int pauses = 0;

@@ -17,7 +17,8 @@ namespace {
 
 static_assert(kIndexBits < 32, "built with -DTAPEGRAD_INDEX_BITS=8 or 16");
 
-constexpr std::size_t kMaxNodes = kMaxEdges / (2 * kPageNodes) * kPageNodes;  // interior nodes that there are counts for
+constexpr std::size_t kMaxNodes =
+    kMaxEdges / (2 * kPageNodes) * kPageNodes;  // interior nodes that there are counts for
 
 // Makes nodes of two operands from `a` until there are no more counts, and says how many there were.
 std::vector<Held> fill_up(Arena& arena, Node* a) {
@@ -34,7 +35,8 @@ void one_leaf_with_all_consumers() {
   for (int again = 0; again < 3; ++again) {
     std::vector<Held> nodes = fill_up(arena, a.get());
     CHECK(nodes.size() == kMaxNodes && a->refs == 1 + 2 * nodes.size() && arena.live_nodes() == 1 + nodes.size());
-    CHECK(!arena.make_unary(Op::exp, a.get(), 1, 0) && !arena.make_powc(a.get(), 2, 9, 0) && !arena.make_constant(1, 0));
+    CHECK(!arena.make_unary(Op::exp, a.get(), 1, 0) && !arena.make_powc(a.get(), 2, 9, 0) &&
+          !arena.make_constant(1, 0));
     CHECK(a->refs == 1 + 2 * nodes.size() && arena.live_nodes() == 1 + nodes.size());
     for (Held& n : nodes) {
       n->grad = 1;
@@ -83,7 +85,8 @@ void lists_of_operands() {
   const std::size_t all = kMaxEdges - 2 * kPageNodes;  // a page for the node itself counts too
   const std::vector<Node*> operands(4 * kMaxCount, a.get());
   const std::vector<double> grads(operands.size(), 0.5);
-  for (std::size_t count : {all + 1, kMaxEdges, kMaxEdges + 1, kMaxCount, kMaxCount + 1, kMaxCount + 4, operands.size()}) {
+  for (std::size_t count :
+       {all + 1, kMaxEdges, kMaxEdges + 1, kMaxCount, kMaxCount + 1, kMaxCount + 4, operands.size()}) {
     CHECK(!arena.make_custom(operands.data(), count, grads.data(), 0, 1, 0) && arena.full());
     CHECK(a->refs == 1 && arena.live_nodes() == 1);
   }

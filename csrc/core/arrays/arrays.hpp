@@ -105,8 +105,8 @@ const char* array_name(ArrayOp op) noexcept;
 // the turn. Without hooks nothing is paused. What is read or written meanwhile is held and, if it is a gradient, marked
 // busy, so that no second rule touches it.
 //
-// Long sweeps hear of Ctrl-C by interrupt_pending(), which runs nothing, and then, with no marks set and all nodes held,
-// by interrupted(), which may run other code and says whether to give up.
+// Long sweeps hear of Ctrl-C by interrupt_pending(), which runs nothing, and then, with no marks set and all nodes
+// held, by interrupted(), which may run other code and says whether to give up.
 struct PauseHooks {
   void* (*begin)() = nullptr;
   void (*end)(void* state) = nullptr;

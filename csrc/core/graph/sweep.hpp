@@ -28,9 +28,9 @@ void zero_gradients(Node* root) noexcept;
 std::vector<Node*> collect(Node* root, bool with_leaves);
 
 // The sweep for graphs in which a node may have a rule from outside the core (kHasRule): call(context, node) runs it
-// and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop, or Ctrl-C did;
-// the engine is as usable as before. Throws std::bad_alloc before anything has changed, or for want of memory for the
-// gradient of an array.
+// and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop, or
+// Ctrl-C did; the engine is as usable as before. Throws std::bad_alloc before anything has changed, or for want of
+// memory for the gradient of an array.
 bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void* context, Node* node), void* context);
 
 }  // namespace tapegrad

@@ -169,9 +169,10 @@ bool Guard::holds(double x) const {
 }
 
 void Program::refuse_length() {
-  throw std::length_error("a program can have at most " + std::to_string(kMaxProgram) +
-                          " instructions, operands of sums, guards, inputs and parameters each: compile a part of the function, "
-                          "or write loops over many numbers with vmap");
+  throw std::length_error(
+      "a program can have at most " + std::to_string(kMaxProgram) +
+      " instructions, operands of sums, guards, inputs and parameters each: compile a part of the function, "
+      "or write loops over many numbers with vmap");
 }
 
 std::string Program::text() const {

@@ -66,8 +66,9 @@ struct Program {
   std::uint32_t inputs = 0;
   std::uint32_t params = 0;
 
-  // Throws std::length_error unless instructions, operands of sums, guards, inputs and parameters are at most kMaxProgram each:
-  // to be called while a program is recorded or read. Passes add to it, so that there is more room than that.
+  // Throws std::length_error unless instructions, operands of sums, guards, inputs and parameters are at most
+  // kMaxProgram each: to be called while a program is recorded or read. Passes add to it, so that there is more room
+  // than that.
   void check_length() const {
     if (code.size() > kMaxProgram || pool.size() > kMaxProgram || guards.size() > kMaxProgram || inputs > kMaxProgram ||
         params > kMaxProgram)

@@ -55,6 +55,9 @@ class Snapshot:
                 break
             names = walk.names
         self._checks = walk.checks
+        dialects = walk.dialects - {Value}
+        self.dialect = dialects.pop() if len(dialects) == 1 else Value
+        """The kind of Value that the function works with, where it works with one beside tapegrad's own."""
         self._draws = [Draws(generator) for generator in [None, *walk.generators]]
 
     def finish(self) -> tuple[Check, ...]:
@@ -70,6 +73,7 @@ class _Walk:
         self.names = names
         self.checks: list[Check] = []
         self.generators: list[Any] = []  # of random numbers
+        self.dialects: set[type[Value]] = set()
         self._seen: dict[int, Any] = {}
         self._todo: list[Any] = []
         self._bare: list[Value] = []  # Values without attributes
@@ -173,13 +177,16 @@ class _Walk:
             self.checks.append([CALL, same.objects, x, x.shape, items])
             self._todo += items
         elif x.flags.c_contiguous and x.dtype.kind in "biufc":
-            self.checks.append([ARRAY, x, x.tobytes(), x.shape])
+            self.checks.append([ARRAY, x, x.tobytes(), x.shape, memoryview(x).format])
         else:
-            self.checks.append([CALL, same.array, x, x.shape, x.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(x)])
 
     def _type(self, cls: type) -> None:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
             return
+        dialect = _core.dialect_of(cls)
+        if dialect is not None:
+            self.dialects.add(dialect)
         if type(cls) is not type:
             self._todo.append(type(cls))
         every = bool(self.names & _ANY_ATTRIBUTE) and not _is_foreign(_module_of(cls))
@@ -244,8 +251,7 @@ class _Walk:
         elif same.buffer_of(x) is not None:
             self.checks.append([CALL, same.buffer, x, same.buffer_of(x)])
         elif hasattr(cls, "__array__"):
-            array = np.asarray(x)
-            self.checks.append([CALL, same.as_array, x, array.shape, array.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(np.asarray(x))])
         elif isinstance(x, Mapping):
             items = tuple(x.items())
             self.checks.append([CALL, same.mapping, x, items])
