@@ -134,6 +134,7 @@ PYBIND11_MODULE(tapegrad_core, m) {
   register_observe(m);
   register_programs(m);
   register_environment(m);
+  register_contents(m);
   if (!register_function(m)) throw py::error_already_set();
 
   set_pause_hooks({[]() -> void* { return PyEval_SaveThread(); },

@@ -231,7 +231,7 @@ bool leaves_are_unique(const Program& p) {
 void require_bounded(const Program& p, const Lowered& l) {
   const std::size_t size = std::max({p.code.size(), p.pool.size(), std::size_t{p.inputs}, std::size_t{p.params}});
   const std::size_t made =
-      std::max({std::size_t{l.slots}, l.terms.size(), l.forward.size(), l.backward.size(), l.constants.size()});
+      std::max({std::size_t{l.slots}, l.streams[0].words.size(), l.streams[1].words.size(), l.constants.size()});
   REQUIRE(made <= 14 * size + 16);
 }
 
@@ -305,9 +305,7 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   how.forward_only = false;
   how.param_gradients = true;
   how.input_gradients.assign(p.inputs, true);
-  const Lowered lowered = lower(simplify(p, in.coin(), choose_off(in), nullptr), how);
-  require_bounded(p, lowered);
-  const LaneCode code(lowered, in.coin());
+  const LaneCode code(lower_steps(simplify(p, in.coin(), choose_off(in), nullptr), how), in.coin());
   Numbers out(lanes), sums(p.params);
   std::vector<const double*> data;
   std::vector<double*> to;

@@ -223,7 +223,8 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
                 "core/replay/lane_layers.inc",
                 "gradient_tile|bias_tile|pass_on|add_blocks|sums_of_all",
                 (OPERATORS, ADDING, SELECT),
-                r"for \(.*\) step|for \(std::size_t i = 0; i|whole_vectors|rows \* columns|constexpr|i \+= |std::size_t column,$",
+                r"for \(.*\) step|for \(std::size_t i = 0; i|whole_vectors|rows \* columns|constexpr|i \+= "
+                r"|std::size_t column,$",
             ),
             Source("core/replay/powers.hpp", "product|power|power_dx", (OPERATORS, MINUS, CHOICE, EXPONENT)),
             Source(

@@ -355,12 +355,12 @@ py::list params_of(const RunnableProgram& p) {
 py::dict steps_of(RunnableProgram& p) {
   py::dict out;
   const Variant& v = p.variant(Want::value, {});
-  out["forward"] = v.lowered.forward.size();
+  out["forward"] = v.forward_steps;
   out["slots"] = v.lowered.slots;
   if (p.program().outputs.size() == 1) {
     const Variant& b = p.variant(Want::param_gradients, {});
-    out["forward with gradients"] = b.lowered.forward.size();
-    out["backward"] = b.lowered.backward.size();
+    out["forward with gradients"] = b.forward_steps;
+    out["backward"] = b.backward_steps;
     out["slots with gradients"] = b.lowered.slots;
   }
   return out;

@@ -8,6 +8,7 @@ namespace tapegrad::python {
 void register_observe(pybind11::module_& m);      // observe.cpp
 void register_programs(pybind11::module_& m);     // compile.cpp
 void register_environment(pybind11::module_& m);  // environment.cpp
+void register_contents(pybind11::module_& m);     // contents.cpp
 bool register_function(pybind11::module_& m);     // function.cpp
 
 // lane_calls.cpp: backward_over_lanes(program, checks, shapes, args, mean, threads)

@@ -13,8 +13,6 @@ namespace tapegrad::python {
 
 namespace {
 
-enum Kind { kCell, kNames, kItems, kList, kArray, kType, kBare, kCall };
-
 PyObject* missing;  // stands for a name that is not there
 
 // The same object, or a number or a text that is equal to the last bit.

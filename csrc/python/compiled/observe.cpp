@@ -111,6 +111,17 @@ void register_observe(py::module_& m) {
       },
       "The observer of this thread, or None.");
   m.def(
+      "meets_traced",
+      [](const py::object& items) {
+        if (!observer() || !traced_types) return false;
+        PyObject* const* item = PySequence_Fast_ITEMS(items.ptr());
+        for (Py_ssize_t k = PySequence_Fast_GET_SIZE(items.ptr()); k-- > 0; ++item)
+          if (is_traced_number(*item)) return true;
+        return false;
+      },
+      py::arg("items"),
+      "Whether this thread is recording a compiled function and the list or tuple holds a number read from a Value.");
+  m.def(
       "set_traced_type",
       [](py::type type) {
         Py_XDECREF(traced_types);

@@ -60,7 +60,7 @@ struct RunnableProgram::Run {
       v.spare.pop_back();
     }
     m = memory.get();
-    large = v.lowered.forward.size() + v.lowered.backward.size() > kLetGoSteps;
+    large = v.forward_steps + v.backward_steps > kLetGoSteps;
   }
   ~Run() {
     hold();
@@ -134,18 +134,29 @@ RunnableProgram::~RunnableProgram() {
 const Draft& RunnableProgram::draft() {
   if (!draft_) {
     counts_.clear();
-    draft_ = simplify(program_, exact_, off_, &counts_);
+    std::vector<std::string> off = off_;
+    if (exact_) off.push_back("layers");  // which only counts, and nobody may ask
+    draft_ = simplify(program_, exact_, off, &counts_);
   }
   return *draft_;
 }
 
+void RunnableProgram::count_layers() {
+  draft();
+  if (!exact_ || is_off(off_, "layers") || layers_counted_) return;
+  layers_counted_ = true;
+  counts_.push_back({"layers", group_layers(*draft_, exact_)});
+}
+
 LayerCounts RunnableProgram::layers() {
-  return plan_.repeats.empty() ? draft().layers : find_repeat_code(Want::value, {}).layers();
+  if (!plan_.repeats.empty()) return find_repeat_code(Want::value, {}).layers();
+  count_layers();
+  return draft_->layers;
 }
 
 const std::vector<PassCount>& RunnableProgram::counts() {
   if (plan_.repeats.empty()) {
-    draft();
+    count_layers();
     return counts_;
   }
   if (counts_.empty() || counts_[0].name != "repeats") {
@@ -350,12 +361,12 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
       steps(split.lanes.code.size()) {
   if (!is_off(off, "column kernels") && split.lanes.params <= ColumnCode::kMostParams) {
     Lowering own = how;
-    own.gather = own.fresh_inputs = true;
+    own.fresh_inputs = true;
     own.exact = false;
     const Lowered lowered = lower(lanes_draft, own);
     if (ColumnCode::suits(lowered)) columns = std::make_unique<ColumnCode>(lowered);
   }
-  if (!columns) lanes = std::make_unique<LaneCode>(lower(lanes_draft, how), !is_off(off, "layers"));
+  if (!columns) lanes = std::make_unique<LaneCode>(lower_steps(lanes_draft, how), !is_off(off, "layers"));
 }
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,

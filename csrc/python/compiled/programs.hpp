@@ -20,11 +20,18 @@ enum class Want { value, input_gradients, param_gradients };
 
 // One way to run a program, compiled on first use.
 struct Variant {
-  Lowered lowered;
+  Lowered lowered;  // without its streams, which `code` has
   ScalarCode code;
+  std::size_t forward_steps, backward_steps;
   std::vector<std::unique_ptr<double[]>> spare;  // prepared memory that no run uses just now
 
-  explicit Variant(Lowered l) : lowered(std::move(l)), code(lowered) {}
+  explicit Variant(Lowered l)
+      : lowered(std::move(l)),
+        code(lowered),
+        forward_steps(lowered.streams[0].steps.size()),
+        backward_steps(lowered.streams[1].steps.size()) {
+    for (Stream& stream : lowered.streams) stream = {};
+  }
 };
 
 // One way to run a program for many lanes: what is the same for all, then the lanes.
@@ -107,6 +114,7 @@ class RunnableProgram {
   bool add_gradients(const double* gradients);
   bool add_to_params(const double* gradients, bool interior);
   bool any_interior() const;
+  void count_layers();
   Variant& find(Want want, const std::vector<bool>& wanted);
   const RepeatCode& find_repeat_code(Want want, const std::vector<bool>& wanted);
   long run_repeats(Want want, const std::vector<bool>& wanted, const RepeatCode::Run& run);
@@ -116,6 +124,7 @@ class RunnableProgram {
   RepeatPlan plan_;                // without repeats, the whole program runs as one
   std::vector<PassCount> counts_;  // filled while draft_ is made
   std::optional<Draft> draft_;     // made when first asked for
+  bool layers_counted_ = false;
   std::vector<Node*> params_;
   bool exact_, check_;
   std::vector<std::string> off_;
