@@ -8,8 +8,6 @@
 //   backward, select dx, dy, g, x
 #pragma once
 
-#include <vector>
-
 #include "core/replay/lower.hpp"
 
 namespace tapegrad {
@@ -21,6 +19,6 @@ using AtOnce = bool (*)(Code code);
 inline constexpr Word kFewestAtOnce = 3, kMostAtOnce = 64;  // steps in such a run
 
 // `one` is a slot that holds 1: it stands for factors that are not there, and for slots that are not read.
-std::vector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once);
+LargeVector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once);
 
 }  // namespace tapegrad

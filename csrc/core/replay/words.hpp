@@ -32,14 +32,7 @@ struct Layout {
   std::uint8_t words, writes;
   bool adds;
 };
-class Layouts {
- public:
-  explicit Layouts(bool backward);
-  const Layout& operator[](Word kind) const { return of_[kind]; }
-
- private:
-  Layout of_[kKinds];
-};
+const Layout* layouts(bool backward);  // by kind
 
 // Adds the streams to `out`. Returns how many registers there are.
 std::uint32_t emit_words(const Draft& draft, const Lowering& how, const Needs& needs, Lowered& out);
