@@ -3,6 +3,8 @@
 
 #include <initializer_list>
 
+#include "core/replay/fuse.hpp"
+#include "core/replay/fused.hpp"
 #include "core/replay/schedule.hpp"
 
 namespace tapegrad {
@@ -80,7 +82,34 @@ class Encoder {
     }
   }
 
+  // A softmax also says how many of its terms have a gradient; its terms, and the rest, are the slots that are there.
+  void put_fused(const Step& s) {
+    const auto* t = &l_.terms[s.first];
+    if (s.code != kSoftmax) {
+      for (Word k = 0; k < s.count; ++k) {
+        if (t[k].x != kNoSlot) out_.push_back(t[k].x);
+        if (t[k].y != kNoSlot) out_.push_back(t[k].y);
+      }
+      return;
+    }
+    if (!backward_) {
+      out_.insert(out_.end(), {t[0].y, t[1].y});
+      for (Word k = 2; k < s.count; k += 2) {
+        const bool given = t[k].y == kNoSlot;
+        out_.insert(out_.end(), {given ? kGiven : t[k].x, given ? t[k].x : t[k].y, t[k + 1].y});
+      }
+      return;
+    }
+    Word with_gradient = 0;
+    for (Word k = 3; k < s.count; k += 2) with_gradient += t[k].x != kNoSlot;
+    out_.insert(out_.end(), {t[0].x, t[0].y, t[1].x, with_gradient});
+    for (Word k = 2; k < s.count; k += 2) {
+      put_slots({t[k].x, t[k + 1].x, t[k].y});
+    }
+  }
+
   void put_forward(const Step& s) {
+    if (is_fused(s)) return put_fused(s);
     if (s.code == kDot) return put_dot(s);
     if (is_unary(s)) return put_slots({s.z, s.x});
     if (is(s, Code::select)) return put_slots({s.z, s.x, s.y, s.g});
@@ -88,6 +117,7 @@ class Encoder {
   }
 
   void put_backward(const Step& s) {
+    if (is_fused(s)) return put_fused(s);
     if (s.code == kDot) return put_dot(s);
     if (is_unary(s)) return put_slots({s.dx, s.g, s.x, s.z});
     if (is(s, Code::powc)) return put_slots({s.dx, s.g, s.x, s.y});

@@ -6,6 +6,7 @@
 //   backward, unary  dx, g, x, z (powc: the exponent for z)
 //   backward, binary dx, dy, g, x, y, z
 //   backward, select dx, dy, g, x
+//   fused            see fused.hpp
 #pragma once
 
 #include <vector>

@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "core/ops/ops.hpp"
+#include "core/replay/fuse.hpp"
 #include "core/replay/schedule.hpp"
 
 namespace tapegrad {
@@ -62,6 +63,7 @@ class Lowerer {
     out_.exact = how_.exact;
     registers_ = static_cast<U32>(2 * size_);
     if (gathers()) registers_ = gather(out_, registers_);
+    if (how_.schedule && how_.fuse_functions) registers_ = fuse(out_, registers_, slot_);
     if (how_.schedule) schedule(out_, registers_);
     slot_.resize(registers_, kNoSlot);
     for (std::uint32_t o : p_.outputs) out_.outputs.push_back(value(o));
@@ -295,8 +297,6 @@ class Lowerer {
     }
   }
 
-  // Registers from here on stand for slots that are already settled.
-  static constexpr U32 kSettled = 1u << 31;
   U32 exponent_register(std::size_t n) const { return kSettled + exponent_of_[n]; }
 
   bool gathers() const { return how_.gather || how_.schedule; }
@@ -422,7 +422,7 @@ class Lowerer {
     for (U32* r : {&s.z, &s.x, &s.y, &s.g, &s.dx, &s.dy})
       if (*r != kNoSlot) f(*r);
     for (U32 k = s.first; k < s.first + s.count; ++k) {
-      f(out_.terms[k].x);
+      if (out_.terms[k].x != kNoSlot) f(out_.terms[k].x);
       if (out_.terms[k].y != kNoSlot) f(out_.terms[k].y);
     }
   }

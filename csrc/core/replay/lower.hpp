@@ -17,6 +17,9 @@ namespace tapegrad {
 
 inline constexpr std::uint32_t kNoSlot = ~0u;
 
+// Registers from here on stand for slots that are settled from the start.
+inline constexpr std::uint32_t kSettled = 1u << 31;
+
 struct Step {
   std::uint16_t code = 0;
   Mode mode_x = Mode::none, mode_y = Mode::none;
@@ -25,7 +28,8 @@ struct Step {
   std::uint32_t first = 0, count = 0;                     // of a sum: its terms
 };
 
-// One term of a sum: forward and in kDot the value x, or the product x * y; backward the gradient x and its mode.
+// One term of a sum: forward and in kDot the value x, or the product x * y; backward the gradient x and its mode. Of a
+// fused step what it reads and writes, see fuse.hpp.
 struct Term {
   std::uint32_t x, y;
   Mode mode;
@@ -59,10 +63,11 @@ struct Lowering {
   bool share_slots = true;
   bool fuse_products = true;
   // What follows is for ScalarCode and ColumnCode; LaneCode takes steps as they are.
-  bool gather = false;        // gradients as sums of products, see schedule.hpp
-  bool schedule = false;      // gather, and put the steps in an order with long runs of one kind
-  bool fresh_inputs = false;  // what is in the gradients of inputs is written over, not added to
-  bool exact = true;          // with the bits of eager code
+  bool gather = false;         // gradients as sums of products, see schedule.hpp
+  bool schedule = false;       // gather, and put the steps in an order with long runs of one kind
+  bool fuse_functions = true;  // where steps are scheduled: see fuse.hpp
+  bool fresh_inputs = false;   // what is in the gradients of inputs is written over, not added to
+  bool exact = true;           // with the bits of eager code
 };
 
 // With gradients the program must have one output. Time and memory linear in its instructions.

@@ -3,10 +3,12 @@
 #include "core/replay/replay.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/lanes/lanes.hpp"
 #include "core/ops/ops.hpp"
 #include "core/replay/encode.hpp"
+#include "core/replay/fused.hpp"
 #include "core/replay/powers.hpp"
 #include "core/replay/schedule.hpp"
 
@@ -191,7 +193,7 @@ constexpr bool has_vector_backward(Code code) {
 // clang-format on
 
 template <bool checked>
-Failure run_forward(const Word* w, double* m) {
+Failure run_forward(const Word* w, double* m, const FusedStep* fused) {
   static_assert(kMaxTerms == 8);
   Failure failure;
   for (;;) {
@@ -220,14 +222,22 @@ Failure run_forward(const Word* w, double* m) {
     break;
 #include "core/ops/ops.def"
       default:
-        return {};
+        w = fused[kind - kFirstFused](m, w, n);
     }
   }
 }
 
+const FusedKernels& fused_kernels() {
+#if defined(__x86_64__)
+  if (std::strcmp(lanes::instruction_set(), kFusedBaseline.name)) return kFusedAvx2;
+#endif
+  return kFusedBaseline;
+}
+
 }  // namespace
 
-ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), slots_(lowered.slots + 1) {
+ScalarCode::ScalarCode(const Lowered& lowered)
+    : constants_(lowered.constants), slots_(lowered.slots + 1), exact_(lowered.exact) {
   AtOnce forward_at_once = nullptr, backward_at_once = nullptr;
   if (!lowered.exact) {
     forward_at_once = has_vector_forward;
@@ -245,15 +255,16 @@ void ScalarCode::prepare(double* m) const {
 }
 
 void ScalarCode::forward(double* m) const {
-  run_forward<false>(forward_.data(), m);
+  run_forward<false>(forward_.data(), m, fused_kernels().forward[exact_]);
 }
 
 Failure ScalarCode::checked_forward(double* m) const {
-  return run_forward<true>(forward_.data(), m);
+  return run_forward<true>(forward_.data(), m, fused_kernels().forward[exact_]);
 }
 
 void ScalarCode::backward(double* m) const {
   constexpr Mode N = Mode::none, A = Mode::add, S = Mode::store;
+  const FusedStep* const fused = fused_kernels().backward[exact_];
   for (const Word* w = backward_.data();;) {
     const Word kind = w[0], n = w[1];
     w += 2;
@@ -304,7 +315,7 @@ void ScalarCode::backward(double* m) const {
 #undef TAPEGRAD_BINARY_CASE
 #undef TAPEGRAD_MODES
       default:
-        return;
+        w = fused[kind - kFirstFused](m, w, n);
     }
   }
 }

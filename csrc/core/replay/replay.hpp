@@ -39,6 +39,7 @@ class ScalarCode {
   std::vector<std::uint32_t> forward_, backward_;
   std::vector<double> constants_;
   std::size_t slots_;
+  bool exact_;
 };
 
 }  // namespace tapegrad

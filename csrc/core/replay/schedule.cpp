@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "core/replay/fuse.hpp"
+
 namespace tapegrad {
 
 namespace {
@@ -40,6 +42,11 @@ void for_each_read(const Lowered& l, const Step& s, bool backward, F f) {
     }
     return;
   }
+  if (is_fused(s)) {
+    for (U32 k = s.first; k < s.first + s.count; ++k)
+      if (l.terms[k].x != kNoSlot) f(l.terms[k].x);
+    return;
+  }
   for (const U32 r : {s.x, s.y, s.g})
     if (r != kNoSlot) f(r);
   if (!backward) return;
@@ -49,7 +56,12 @@ void for_each_read(const Lowered& l, const Step& s, bool backward, F f) {
 }
 
 template <typename F>
-void for_each_write(const Step& s, bool backward, F f) {
+void for_each_write(const Lowered& l, const Step& s, bool backward, F f) {
+  if (is_fused(s)) {
+    for (U32 k = s.first; k < s.first + s.count; ++k)
+      if (l.terms[k].y != kNoSlot) f(l.terms[k].y);
+    return;
+  }
   if (s.code == kDot || !backward) return f(s.z);
   if (s.mode_x != Mode::none) f(s.dx);
   if (s.mode_y != Mode::none) f(s.dy);
@@ -190,6 +202,7 @@ class Scheduler {
   // About how many cycles it takes until what a step computes can be used.
   U32 latency(const Step& s) const {
     if (s.code == kDot) return 8 + 3 * s.count;
+    if (is_fused(s)) return backward_ ? 32 : 80;
     return backward_ ? 16 : 45;
   }
 
@@ -206,7 +219,7 @@ class Scheduler {
         ++missing_[n];
         ++start_[writer[r] + 1];
       });
-      for_each_write(steps_[n], backward_, [&](U32 r) { writer[r] = n; });
+      for_each_write(l_, steps_[n], backward_, [&](U32 r) { writer[r] = n; });
     }
     for (U32 n = 0; n < size_; ++n) start_[n + 1] += start_[n];
     follower_.resize(edges.size());
@@ -256,6 +269,7 @@ class Scheduler {
 }  // namespace
 
 std::uint32_t kind_of(const Lowered& l, const Step& s) {
+  if (is_fused(s)) return fused_kind(s.code, s.count / 2 - 1);
   if (s.code != kDot) return kind_of(s.code, s.mode_x, s.mode_y);
   bool factors = false;
   for (U32 k = s.first; k < s.first + s.count; ++k) factors = factors || l.terms[k].y != kNoSlot;
