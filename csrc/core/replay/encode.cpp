@@ -4,7 +4,6 @@
 #include <initializer_list>
 
 #include "core/replay/fuse.hpp"
-#include "core/replay/fused.hpp"
 #include "core/replay/schedule.hpp"
 
 namespace tapegrad {
@@ -93,11 +92,11 @@ class Encoder {
       return;
     }
     if (!backward_) {
-      out_.insert(out_.end(), {t[0].y, t[1].y});
-      for (Word k = 2; k < s.count; k += 2) {
-        const bool given = t[k].y == kNoSlot;
-        out_.insert(out_.end(), {given ? kGiven : t[k].x, given ? t[k].x : t[k].y, t[k + 1].y});
-      }
+      Word given = 0;
+      for (Word k = 2; k < s.count; k += 2) given |= static_cast<Word>(t[k].y == kNoSlot) << (k / 2 - 1);
+      out_.insert(out_.end(), {t[0].y, t[1].y, given});
+      for (Word k = 2; k < s.count; k += 2)
+        out_.insert(out_.end(), {t[k].x, t[k].y == kNoSlot ? t[k].x : t[k].y, t[k + 1].y});
       return;
     }
     Word with_gradient = 0;

@@ -149,7 +149,7 @@ class Fuser {
       found.a.push_back(t.x);
       exponentials += starts_here(t.x, n);
     }
-    if (!exponentials || found.a.size() < 2 || (found.a.size() < sum.count && exponentials < found.a.size())) return;
+    if (!exponentials || found.a.size() < 2 || (l_.exact && found.a.size() < sum.count && exponentials < found.a.size())) return;
     const U32 r = reciprocal_of(sum.z);
     if (r == kNone) return;
     found.sum = sum.z;

@@ -1,4 +1,4 @@
-// fused_avx2.cpp: the fused steps for x86-64 processors with AVX2 and FMA, those with AVX-512 among them.
+// fused_avx2.cpp: the fused steps for x86-64 processors with AVX2 and FMA.
 #if defined(__x86_64__)
 #define TAPEGRAD_ISA_AVX2
 #define TAPEGRAD_FUSED kFusedAvx2

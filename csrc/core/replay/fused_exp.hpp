@@ -11,7 +11,7 @@ namespace tapegrad::simd::TAPEGRAD_ISA::scalar {
 
 // a * b + c, for what no program multiplies and adds.
 TAPEGRAD_INLINE double mul_add(double a, double b, double c) {
-#if defined(TAPEGRAD_ISA_AVX2) || defined(__aarch64__)
+#if defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512) || defined(__aarch64__)
   return __builtin_fma(a, b, c);
 #else
   return a * b + c;
@@ -44,7 +44,9 @@ struct PowerTable {
 };
 static constexpr PowerTable kPowers;
 
-// e^x is scale + scale * rest, to a relative error of 2^-60, for |x| < 708.
+inline constexpr double kMostExp = 708.0;
+
+// e^x is scale + scale * rest, to a relative error of 2^-60, for |x| < kMostExp.
 struct ExpParts {
   double scale, rest;
 };
@@ -55,23 +57,44 @@ TAPEGRAD_INLINE ExpParts exp_parts(double x) {
   const double shifted = mul_add(x, kPerStep, kRound);
   const auto bits = std::bit_cast<std::uint64_t>(shifted);
   const double k = shifted - kRound;
-  const double r = mul_add(-k, kStepHigh, x);
+  const double r = mul_add(-k, kStepLow, mul_add(-k, kStepHigh, x));
   const PowerOfTwo& power = kPowers.row[bits % kSteps];
   const double scale = std::bit_cast<double>(power.bits + (bits << 45));
-  const double low = mul_add(-k, kStepLow, power.missing);
   // Minimax, relative error 2^-63.
   const double square = r * r;
   const double tail = mul_add(square, mul_add(r, 0x1.111114318920ap-7, 0x1.55555ace2772ep-5),
                               mul_add(r, 0x1.5555555555525p-3, 0x1.fffffffffff58p-2));
-  return {scale, mul_add(square, tail, r + low)};
+  return {scale, mul_add(square, tail, r + power.missing)};
 }
 
-// Within 1 ulp.
+// Any exp() whose error is below 0.53 ulp gives the nearest double wherever the exact power is not about halfway between
+// two of them. (The C libraries of GNU, musl and Apple are within 0.527; those of GNU before 2.28 round correctly.) So
+// where what is missing in a power is less than this many ulp, the power is what exp() gives.
+inline constexpr double kNearest = 0.465 * 0x1p-52;
+inline constexpr std::int64_t kExponentBits = 0x7ff0000000000000;
+#if (defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512)) && (defined(__linux__) || defined(__APPLE__))
+inline constexpr bool kKnowsLibrary = true;
+#else
+inline constexpr bool kKnowsLibrary = false;
+#endif
+
+// A power of two counts as the end of the numbers below it, where halfway is nearer.
+TAPEGRAD_INLINE bool is_nearest(double y, double missing) {
+  const auto below = std::bit_cast<std::int64_t>(y) - 1;
+  return __builtin_fabs(missing) < std::bit_cast<double>(below & kExponentBits) * kNearest;
+}
+
+// Exact: what exp() gives; else within 1 ulp.
+template <bool exact>
 TAPEGRAD_INLINE double exp(double x) {
-  if (!(__builtin_fabs(x) < 708.0)) [[unlikely]]
+  if (exact && !kKnowsLibrary) return __builtin_exp(x);
+  if (!(__builtin_fabs(x) < kMostExp)) [[unlikely]]
     return __builtin_exp(x);
   const ExpParts e = exp_parts(x);
-  return mul_add(e.scale, e.rest, e.scale);
+  const double y = mul_add(e.scale, e.rest, e.scale);
+  if (exact && !is_nearest(y, mul_add(e.scale, e.rest, e.scale - y))) [[unlikely]]
+    return __builtin_exp(x);
+  return y;
 }
 
 // log(1 + y) for y in 0 ... 1, within 2 ulp; see lanes/simd/log.hpp.

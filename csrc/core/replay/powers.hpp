@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/lanes/simd/isa.hpp"
 #include "core/ops/functions.hpp"
@@ -21,6 +22,9 @@ struct Double2 {
 
 // a * b exactly.
 TAPEGRAD_INLINE constexpr Double2 product(double a, double b) {
+#if defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512)
+  if (!std::is_constant_evaluated()) return {a * b, __builtin_fma(a, b, -(a * b))};
+#endif
   constexpr double kSplit = 134217729.0;  // 2^27 + 1
   const double ta = kSplit * a, tb = kSplit * b;
   const double ah = ta - (ta - a), al = a - ah, bh = tb - (tb - b), bl = b - bh;

@@ -229,7 +229,8 @@ Failure run_forward(const Word* w, double* m, const FusedStep* fused) {
 
 const FusedKernels& fused_kernels() {
 #if defined(__x86_64__)
-  if (std::strcmp(lanes::instruction_set(), kFusedBaseline.name)) return kFusedAvx2;
+  for (const FusedKernels* k : {&kFusedAvx512, &kFusedAvx2})
+    if (!std::strcmp(k->name, lanes::instruction_set())) return *k;
 #endif
   return kFusedBaseline;
 }
