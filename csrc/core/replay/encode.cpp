@@ -64,7 +64,10 @@ class Encoder {
   void put_run(const std::vector<Step>& steps, std::size_t n, std::size_t end, Word kind) {
     out_.push_back(kind);
     out_.push_back(static_cast<Word>(end - n));
+    const std::size_t start = out_.size();
+    const bool fused = is_fused(steps[n]);
     for (; n < end; ++n) backward_ ? put_backward(steps[n]) : put_forward(steps[n]);
+    if (fused) out_[start - 1] = static_cast<Word>(out_.size() - start);
   }
 
   void put_slots(std::initializer_list<Word> slots) {

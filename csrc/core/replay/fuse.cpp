@@ -31,7 +31,8 @@ class Fuser {
     for (U32 n = 0; n < size(l_.backward); ++n) match_softmax_backward(n);
     for (U32 n = 0; n < size(l_.forward); ++n)
       if (l_.forward[n].code == kDot) match_log_exp(n);
-    for (U32 n = 0; n < size(l_.backward); ++n) match_softplus(n);
+    find_softplus();
+    for (U32 n = 0; n < size(l_.backward); ++n) match_softplus_backward(n);
     replace(l_.forward, forward_);
     replace(l_.backward, backward_);
     return registers_;
@@ -271,11 +272,10 @@ class Fuser {
 
   void match_log_exp(U32 n) {
     const Step& sum = l_.forward[n];
-    if (forward_.gone[n] || sum.mode_x != Mode::store || sum.count != 2) return;
-    const Term &a = l_.terms[sum.first], &b = l_.terms[sum.first + 1];
-    if (a.y != kNoSlot || b.y != kNoSlot) return;
-    const U32 e = constant(a.x) == 1 ? b.x : constant(b.x) == 1 ? a.x : kNone;
-    if (e >= first_new_ || !starts_here(e, n)) return;
+    if (forward_.gone[n] || sum.count != 2) return;
+    U32 e = l_.terms[sum.first].x;
+    if (!adds_one(sum, e)) e = l_.terms[sum.first + 1].x;
+    if (!adds_one(sum, e) || !starts_here(e, n)) return;
     const U32 t = sum.z, log = values_[t].first_reader;
     if (log == kNone || forward_.gone[log] || !is(l_.forward[log], Code::log)) return;
     const U32 exp = values_[e].writer;
@@ -290,27 +290,70 @@ class Fuser {
     put(backward_, dl, kLogExp, {{e, inner.dx, Mode::none}, {t, kNoSlot, Mode::none}, {outer.g, kNoSlot, Mode::none}});
   }
 
-  // ---- softplus
+  // ---- softplus; when loose it is a log_exp, which may give e^x and e^x + 1 to others
 
-  void match_softplus(U32 n) {
+  void find_softplus() {
+    kept_.assign(first_new_, {});
+    std::vector<U32> exp_of;  // by x
+    for (U32 n = 0; n < size(l_.forward) && !l_.exact; ++n) {
+      if (!is(l_.forward[n], Code::exp) || forward_.gone[n]) continue;
+      exp_of.resize(first_new_, kNone);
+      exp_of[l_.forward[n].x] = n;
+    }
+    for (U32 n = 0; n < size(l_.forward); ++n)
+      if (is(l_.forward[n], Code::softplus)) kept_[l_.forward[n].x] = {n, exp_of.empty() ? kNone : exp_of[l_.forward[n].x]};
+  }
+
+  void match_softplus_backward(U32 n) {
     const Step& s = l_.backward[n];
-    if (!is(s, Code::softplus) || s.mode_x != Mode::store) return;
-    if (kept_.empty()) {
-      kept_.assign(first_new_, kNone);
-      softplus_of_.assign(first_new_, kNone);
-      for (U32 k = 0; k < size(l_.forward); ++k)
-        if (is(l_.forward[k], Code::softplus)) softplus_of_[l_.forward[k].x] = k;
-    }
-    if (kept_[s.x] == kNone) {
-      const U32 forward = softplus_of_[s.x];
-      if (forward == kNone) return;
-      kept_[s.x] = registers_++;
-      forward_.gone[forward] = true;
-      put(forward_, forward, kSoftplus, {{s.x, kept_[s.x], Mode::none}, {kNoSlot, l_.forward[forward].z, Mode::none}});
-    }
+    if (!is(s, Code::softplus) || s.mode_x != Mode::store || kept_[s.x].step == kNone) return;
+    Kept& kept = kept_[s.x];
+    if (kept.power == kNone) l_.exact ? keep_small_power(s.x, kept) : keep_power(s.x, kept);
     backward_.gone[n] = true;
-    put(backward_, n, kSoftplus,
-        {{kept_[s.x], s.dx, Mode::none}, {s.x, kNoSlot, Mode::none}, {s.g, kNoSlot, Mode::none}});
+    if (l_.exact)
+      put(backward_, n, kSoftplus, {{kept.power, s.dx, Mode::none}, {s.x, kNoSlot, Mode::none}, {s.g, kNoSlot, Mode::none}});
+    else
+      put(backward_, n, kLogExp,
+          {{kept.power, s.dx, Mode::none}, {kept.power_and_one, kNoSlot, Mode::none}, {s.g, kNoSlot, Mode::none}});
+  }
+
+  struct Kept {
+    U32 step = kNone, exp = kNone;  // softplus(x), and e^x
+    U32 power = kNone, power_and_one = kNone;
+  };
+
+  void keep_small_power(U32 x, Kept& kept) {
+    kept.power = registers_++;
+    forward_.gone[kept.step] = true;
+    put(forward_, kept.step, kSoftplus,
+        {{x, kept.power, Mode::none}, {kNoSlot, l_.forward[kept.step].z, Mode::none}});
+  }
+
+  // At the place of the first of its parts: all they need is x.
+  void keep_power(U32 x, Kept& kept) {
+    U32 place = kept.step;
+    if (kept.exp != kNone) {
+      kept.power = l_.forward[kept.exp].z;
+      forward_.gone[kept.exp] = true;
+      place = std::min(place, kept.exp);
+      const U32 next = values_[kept.power].first_reader;
+      if (next != kNone && !forward_.gone[next] && adds_one(l_.forward[next], kept.power)) {
+        forward_.gone[next] = true;
+        kept.power_and_one = l_.forward[next].z;
+      }
+    } else {
+      kept.power = registers_++;
+    }
+    if (kept.power_and_one == kNone) kept.power_and_one = registers_++;
+    forward_.gone[kept.step] = true;
+    put(forward_, place, kLogExp,
+        {{x, kept.power, Mode::none}, {kNoSlot, kept.power_and_one, Mode::none}, {kNoSlot, l_.forward[kept.step].z, Mode::none}});
+  }
+
+  bool adds_one(const Step& s, U32 r) const {
+    if (s.code != kDot || s.mode_x != Mode::store || s.count != 2) return false;
+    const Term &a = l_.terms[s.first], &b = l_.terms[s.first + 1];
+    return a.y == kNoSlot && b.y == kNoSlot && ((a.x == r && constant(b.x) == 1) || (b.x == r && constant(a.x) == 1));
   }
 
   static void replace(std::vector<Step>& steps, Changes& changes) {
@@ -336,7 +379,7 @@ class Fuser {
   std::vector<U32> exp_backward_, log_backward_;  // the step, by e^x and by what the logarithm is taken of
   std::vector<U32> groups_;                       // into softmaxes_, by the registers of sum and reciprocal
   std::vector<Softmax> softmaxes_;
-  std::vector<U32> kept_, softplus_of_;  // by x: the register of e^-|x|, and the forward step
+  std::vector<Kept> kept_;                        // by x
 };
 
 }  // namespace

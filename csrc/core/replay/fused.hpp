@@ -8,18 +8,21 @@
 //   log_exp backward   e^x, dx, e^x + 1, g
 //   softplus forward   x, e^-|x|, softplus(x)
 //   softplus backward  e^-|x|, dx, x, g
+//
+// The count in front of a run of fused steps is that of its words.
 #pragma once
 
 #include "core/replay/kinds.hpp"
 
 namespace tapegrad {
 
-// Does n steps and returns where the words after them are.
-using FusedStep = const Word* (*)(double* m, const Word* w, Word n);
+// Does steps up to `end`, or up to one that needs the C library, and returns how far it came.
+using FusedStep = const Word* (*)(double* m, const Word* w, const Word* end);
 
 struct FusedKernels {
   const char* name;
-  FusedStep forward[2][kFusedKinds], backward[2][kFusedKinds];  // [exact][kind - kFirstFused]
+  // All by [exact][kind - kFirstFused]. Those by the library do one step, whatever its numbers.
+  FusedStep forward[2][kFusedKinds], forward_by_library[2][kFusedKinds], backward[2][kFusedKinds];
 };
 
 extern const FusedKernels kFusedBaseline;

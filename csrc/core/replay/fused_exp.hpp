@@ -84,16 +84,14 @@ TAPEGRAD_INLINE bool is_nearest(double y, double missing) {
   return __builtin_fabs(missing) < std::bit_cast<double>(below & kExponentBits) * kNearest;
 }
 
-// Exact: what exp() gives; else within 1 ulp.
+// Exact: what exp() gives; else within 1 ulp. Sets *open, and gives nothing of use, where that is the library's to do.
 template <bool exact>
-TAPEGRAD_INLINE double exp(double x) {
+TAPEGRAD_INLINE double exp(double x, bool* open) {
   if (exact && !kKnowsLibrary) return __builtin_exp(x);
-  if (!(__builtin_fabs(x) < kMostExp)) [[unlikely]]
-    return __builtin_exp(x);
+  *open |= !(__builtin_fabs(x) < kMostExp);
   const ExpParts e = exp_parts(x);
   const double y = mul_add(e.scale, e.rest, e.scale);
-  if (exact && !is_nearest(y, mul_add(e.scale, e.rest, e.scale - y))) [[unlikely]]
-    return __builtin_exp(x);
+  if (exact) *open |= !is_nearest(y, mul_add(e.scale, e.rest, e.scale - y));
   return y;
 }
 

@@ -45,14 +45,14 @@ TAPEGRAD_INLINE __m256d exp4(__m256d x, unsigned* open) {
   const __m256d scale = _mm256_maskz_scalef_pd(kFourLanes, eighth_power(index), _mm256_mul_pd(k, four(0.125)));
   // (e^r - 1 - r) / r^2, minimax, relative error of e^r 2^-65.
   const __m256d square = _mm256_mul_pd(r, r);
-  __m256d tail = _mm256_fmadd_pd(r, four(0x1.a01eddd492b8ep-13), four(0x1.6c16c1685a1c8p-10));
-  tail = _mm256_fmadd_pd(square, four(0x1.a01de4fc5f772p-16), tail);
-  tail = _mm256_fmadd_pd(square, tail, _mm256_fmadd_pd(r, four(0x1.1111110c65418p-7), four(0x1.5555555555572p-5)));
-  tail = _mm256_fmadd_pd(square, tail, _mm256_fmadd_pd(r, four(0x1.555555555559dp-3), four(0.5)));
+  __m256d high = _mm256_fmadd_pd(r, four(0x1.a01eddd492b8ep-13), four(0x1.6c16c1685a1c8p-10));
+  high = _mm256_fmadd_pd(square, four(0x1.a01de4fc5f772p-16), high);
+  const __m256d middle = _mm256_fmadd_pd(r, four(0x1.1111110c65418p-7), four(0x1.5555555555572p-5));
+  __m256d tail = _mm256_fmadd_pd(r, four(0x1.555555555559dp-3), four(0.5));
+  tail = _mm256_fmadd_pd(_mm256_mul_pd(square, square), high, _mm256_fmadd_pd(square, middle, tail));
   if constexpr (!exact) {
     *open = static_cast<unsigned>(~moderate) & kFourLanes;
-    const __m256d rest = _mm256_fmadd_pd(square, tail, r);
-    return _mm256_fmadd_pd(scale, rest, scale);
+    return _mm256_fmadd_pd(_mm256_mul_pd(scale, square), tail, _mm256_fmadd_pd(scale, r, scale));
   } else {
     const __m256d scale_low = eighth_missing(index);
     const __m256d r_low = _mm256_fnmadd_pd(k, four(kStepLow), _mm256_sub_pd(reduced, r));

@@ -192,9 +192,18 @@ constexpr bool has_vector_backward(Code code) {
     TAPEGRAD_DOTS_OF(8, true)
 // clang-format on
 
+const FusedKernels& fused_kernels() {
+#if defined(__x86_64__)
+  for (const FusedKernels* k : {&kFusedAvx512, &kFusedAvx2})
+    if (!std::strcmp(k->name, lanes::instruction_set())) return *k;
+#endif
+  return kFusedBaseline;
+}
+
 template <bool checked>
-Failure run_forward(const Word* w, double* m, const FusedStep* fused) {
+Failure run_forward(const Word* w, double* m, bool exact) {
   static_assert(kMaxTerms == 8);
+  const FusedStep *const fused = fused_kernels().forward[exact], *const library = fused_kernels().forward_by_library[exact];
   Failure failure;
   for (;;) {
     const Word kind = w[0], n = w[1];
@@ -222,17 +231,10 @@ Failure run_forward(const Word* w, double* m, const FusedStep* fused) {
     break;
 #include "core/ops/ops.def"
       default:
-        w = fused[kind - kFirstFused](m, w, n);
+        for (const Word* end = w + n; (w = fused[kind - kFirstFused](m, w, end)) != end;)
+          if ((w = library[kind - kFirstFused](m, w, end)) == end) break;
     }
   }
-}
-
-const FusedKernels& fused_kernels() {
-#if defined(__x86_64__)
-  for (const FusedKernels* k : {&kFusedAvx512, &kFusedAvx2})
-    if (!std::strcmp(k->name, lanes::instruction_set())) return *k;
-#endif
-  return kFusedBaseline;
 }
 
 }  // namespace
@@ -256,11 +258,11 @@ void ScalarCode::prepare(double* m) const {
 }
 
 void ScalarCode::forward(double* m) const {
-  run_forward<false>(forward_.data(), m, fused_kernels().forward[exact_]);
+  run_forward<false>(forward_.data(), m, exact_);
 }
 
 Failure ScalarCode::checked_forward(double* m) const {
-  return run_forward<true>(forward_.data(), m, fused_kernels().forward[exact_]);
+  return run_forward<true>(forward_.data(), m, exact_);
 }
 
 void ScalarCode::backward(double* m) const {
@@ -316,7 +318,7 @@ void ScalarCode::backward(double* m) const {
 #undef TAPEGRAD_BINARY_CASE
 #undef TAPEGRAD_MODES
       default:
-        w = fused[kind - kFirstFused](m, w, n);
+        w = fused[kind - kFirstFused](m, w, w + n);
     }
   }
 }
