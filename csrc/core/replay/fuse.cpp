@@ -25,6 +25,7 @@ class Fuser {
     const auto starts = [](const Step& s) { return is(s, Code::exp) || is(s, Code::softplus); };
     if (std::none_of(l_.forward.begin(), l_.forward.end(), starts)) return registers_;
     find_uses();
+    if (!l_.exact) find_depths();
     groups_.assign(first_new_, kNone);
     for (U32 n = 0; n < size(l_.forward); ++n)
       if (l_.forward[n].code == kDot) match_softmax(n);
@@ -118,6 +119,23 @@ class Fuser {
     }
   }
 
+  // About how many cycles it takes until a value is there.
+  void find_depths() {
+    depths_.assign(first_new_, 0);
+    for (const Step& s : l_.forward) {
+      U32 ready = 0;
+      const auto read = [&](U32 r) {
+        if (r < first_new_) ready = std::max(ready, depths_[r]);
+      };
+      for (const U32 r : {s.x, s.y, s.g}) read(r);
+      for (U32 k = s.first; k < s.first + s.count; ++k) {
+        read(l_.terms[k].x);
+        read(l_.terms[k].y);
+      }
+      depths_[s.z] = ready + (s.code == kDot ? 12 : 40);
+    }
+  }
+
   // The step that computes a value, if it is the only one and does `code`.
   U32 writer_of(U32 r, Code code) const {
     const U32 n = r < first_new_ ? values_[r].writer : kNone;
@@ -153,6 +171,9 @@ class Fuser {
     if (!exponentials || found.a.size() < 2 || (l_.exact && found.a.size() < sum.count && exponentials < found.a.size())) return;
     const U32 r = reciprocal_of(sum.z);
     if (r == kNone) return;
+    // What is there last is added last.
+    if (!l_.exact)
+      std::stable_sort(found.a.begin(), found.a.end(), [this](U32 a, U32 b) { return depths_[a] < depths_[b]; });
     found.sum = sum.z;
     found.inverse = l_.forward[r].z;
     find_quotients(found);
@@ -377,6 +398,7 @@ class Fuser {
   Changes forward_, backward_;
   std::vector<Uses> values_, gradients_;
   std::vector<U32> exp_backward_, log_backward_;  // the step, by e^x and by what the logarithm is taken of
+  std::vector<U32> depths_;
   std::vector<U32> groups_;                       // into softmaxes_, by the registers of sum and reciprocal
   std::vector<Softmax> softmaxes_;
   std::vector<Kept> kept_;                        // by x

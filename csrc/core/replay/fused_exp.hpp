@@ -18,6 +18,16 @@ TAPEGRAD_INLINE double mul_add(double a, double b, double c) {
 #endif
 }
 
+// a > b ? yes : no without a branch: what is compared is often neither long the same nor early known.
+TAPEGRAD_INLINE double if_above(double a, double b, double yes, double no) {
+  using Doubles = double __attribute__((vector_size(16)));
+  using Bits = std::uint64_t __attribute__((vector_size(16)));
+  const Bits mask = reinterpret_cast<Bits>(Doubles{a, a} > Doubles{b, b});
+  const Bits picked =
+      (mask & reinterpret_cast<Bits>(Doubles{yes, yes})) | (~mask & reinterpret_cast<Bits>(Doubles{no, no}));
+  return reinterpret_cast<Doubles>(picked)[0];
+}
+
 inline constexpr int kSteps = 128;
 
 // 2^(i / 128): the bits of the nearest double less i in the place of 1/128 of the exponent, and how much of itself is
@@ -67,9 +77,9 @@ TAPEGRAD_INLINE ExpParts exp_parts(double x) {
   return {scale, mul_add(square, tail, r + power.missing)};
 }
 
-// Any exp() whose error is below 0.53 ulp gives the nearest double wherever the exact power is not about halfway between
-// two of them. (The C libraries of GNU, musl and Apple are within 0.527; those of GNU before 2.28 round correctly.) So
-// where what is missing in a power is less than this many ulp, the power is what exp() gives.
+// Any exp() whose error is below 0.53 ulp gives the nearest double wherever the exact power is not about halfway
+// between two of them. (The C libraries of GNU, musl and Apple are within 0.527; those of GNU before 2.28 round
+// correctly.) So where what is missing in a power is less than this many ulp, the power is what exp() gives.
 inline constexpr double kNearest = 0.465 * 0x1p-52;
 inline constexpr std::int64_t kExponentBits = 0x7ff0000000000000;
 #if (defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512)) && (defined(__linux__) || defined(__APPLE__))
@@ -95,18 +105,16 @@ TAPEGRAD_INLINE double exp(double x, bool* open) {
   return y;
 }
 
-// log(1 + y) for y in 0 ... 1, within 2 ulp; see lanes/simd/log.hpp.
+// log(1 + y) for y in 0 ... 1, within 2 ulp: y - s (y - z Q(z)) with s = y / (2 + y) and z = s^2; Q is a minimax fit,
+// relative error 2^-57. For want of a branch over the whole range at once.
 TAPEGRAD_INLINE double log1p_of_unit(double y) {
-  constexpr double kLn2High = 0x1.62e42fefa2000p-1, kLn2Low = 0x1.9ef35793c7673p-41;
-  const bool upper = y > 0.5;
-  const double f = upper ? 0.5 * (y - 1.0) : y;
-  const double half_square = 0.5 * f * f, s = f / (2.0 + f), z = s * s, zz = z * z;
-  const double a = mul_add(z, 0x1.99999998f0afcp-2, 0x1.5555555555776p-1);
-  const double b = mul_add(z, 0x1.c71c015d19946p-3, 0x1.249249b22e8c1p-2);
-  const double c = mul_add(z, 0x1.3852c2a6a3955p-3, 0x1.7474e3d0de2dap-3);
-  const double p = z * mul_add(zz, mul_add(zz, mul_add(zz, 0x1.3abebceac1fbap-3, c), b), a);
-  const double tail = s * (half_square + p);
-  return (upper ? kLn2High : 0.0) - ((half_square - (tail + (upper ? kLn2Low : 0.0))) - f);
+  const double s = y / (2.0 + y), z = s * s, zz = z * z;
+  double q = mul_add(z, 0x1.4b0a27f89e5b8p-3, 0x1.687a6d5b6907fp-4);
+  q = mul_add(zz, q, mul_add(z, 0x1.eb905ebe0e5e9p-4, 0x1.10ac75d966ac4p-3));
+  q = mul_add(zz, q, mul_add(z, 0x1.3b18b294ed2d4p-3, 0x1.745cf0b0de947p-3));
+  q = mul_add(zz, q, mul_add(z, 0x1.c71c72714339ep-3, 0x1.24924923d44c5p-2));
+  q = mul_add(zz, q, mul_add(z, 0x1.999999999a3ddp-2, 0x1.5555555555555p-1));
+  return y - s * (y - z * q);
 }
 
 }  // namespace tapegrad::simd::TAPEGRAD_ISA::scalar
