@@ -1,5 +1,5 @@
-// fused_exp4.hpp: e^x of four numbers at once for AVX-512, by fused_exp.hpp's method with steps of 1/8: a table of eight
-// fits in registers.
+// fused_exp4.hpp: e^x of four numbers at once for AVX-512, by fused_exp.hpp's method with steps of 1/8: a table of
+// eight fits in registers.
 #pragma once
 
 #include <immintrin.h>

@@ -64,7 +64,7 @@ class Lowerer {
     registers_ = static_cast<U32>(2 * size_);
     if (gathers()) registers_ = gather(out_, registers_);
     if (how_.schedule && how_.fuse_functions) registers_ = fuse(out_, registers_, slot_);
-    if (how_.schedule && !getenv("NOSCHED")) schedule(out_, registers_);
+    if (how_.schedule) schedule(out_, registers_);
     slot_.resize(registers_, kNoSlot);
     for (std::uint32_t o : p_.outputs) out_.outputs.push_back(value(o));
     for (const Guard& g : p_.guards) out_.guards.push_back({value(g.value), g});

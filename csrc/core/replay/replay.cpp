@@ -203,7 +203,8 @@ const FusedKernels& fused_kernels() {
 template <bool checked>
 Failure run_forward(const Word* w, double* m, bool exact) {
   static_assert(kMaxTerms == 8);
-  const FusedStep *const fused = fused_kernels().forward[exact], *const library = fused_kernels().forward_by_library[exact];
+  const FusedStep *const fused = fused_kernels().forward[exact], *const library =
+                                                                     fused_kernels().forward_by_library[exact];
   Failure failure;
   for (;;) {
     const Word kind = w[0], n = w[1];
