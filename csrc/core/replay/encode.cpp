@@ -84,7 +84,7 @@ class Encoder {
     }
   }
 
-  // A softmax also says how many of its terms have a gradient; its terms, and the rest, are the slots that are there.
+  // The slots that are there, but for softmax, which has counts among them.
   void put_fused(const Step& s) {
     const auto* t = &l_.terms[s.first];
     if (s.code != kSoftmax) {
@@ -102,11 +102,12 @@ class Encoder {
         out_.insert(out_.end(), {t[k].x, t[k].y == kNoSlot ? t[k].x : t[k].y, t[k + 1].y});
       return;
     }
-    Word with_gradient = 0;
-    for (Word k = 3; k < s.count; k += 2) with_gradient += t[k].x != kNoSlot;
-    out_.insert(out_.end(), {t[0].x, t[0].y, t[1].x, with_gradient});
-    for (Word k = 2; k < s.count; k += 2) {
-      put_slots({t[k].x, t[k + 1].x, t[k].y});
+    out_.insert(out_.end(), {t[0].x, t[0].y, t[1].x});
+    for (Word k = 2; k < s.count;) {
+      Word end = k + 1;
+      while (end < s.count && t[end].mode != Mode::store) ++end;
+      out_.insert(out_.end(), {t[k].x, t[k].y, (end - k) / 2});
+      while (++k < end) put_slots({t[k].x});
     }
   }
 

@@ -80,10 +80,10 @@ class SoftmaxFuser {
     for (std::size_t k = 0; k < found.a.size(); ++k) {
       const U32 a = found.a[k];
       if (f_.starts_here(a, n)) {
-        terms.push_back({l_.forward[f_.values[a].writer].x, a, Mode::none});
+        terms.push_back({l_.forward[f_.values[a].writer].x, a, Mode::store});
         f_.forward.gone[f_.values[a].writer] = true;
       } else {
-        terms.push_back({a, kNoSlot, Mode::none});
+        terms.push_back({a, kNoSlot, Mode::store});
       }
       terms.push_back({kNoSlot, found.z[k] == kNone ? f_.registers++ : found.z[k], Mode::none});
     }
@@ -148,9 +148,9 @@ class SoftmaxFuser {
         entries.push_back({a, kNone, kNone});
     std::vector<Term> terms;
     for (Entry& e : entries) {
-      match_entry(found, s.dx, e);
-      terms.push_back({e.a, e.dx == kNone ? f_.registers++ : e.dx, Mode::none});
-      terms.push_back({e.g, kNoSlot, Mode::none});
+      const bool matched = match_entry(found, s.dx, e);
+      terms.push_back({e.a, e.dx == kNone ? f_.registers++ : e.dx, Mode::store});
+      if (e.g != kNone) put_gradient(e.g, matched, terms);
     }
     f_.backward.gone[n] = f_.backward.gone[d] = true;
     f_.put(f_.backward, n, kSoftmax, {{found.sum, s.dx, Mode::none}, {found.inverse, kNoSlot, Mode::none}}, terms);
@@ -160,29 +160,47 @@ class SoftmaxFuser {
     return std::find(registers.begin(), registers.end(), r) != registers.end();
   }
 
-  void match_entry(const Softmax& found, U32 ds, Entry& e) {
+  // Forms it on the spot where it is a sum that nothing else reads.
+  void put_gradient(U32 g, bool matched, std::vector<Term>& terms) {
+    const U32 d = g < f_.first_new ? f_.gradients[g].writer : kNone;
+    if (!matched || d == kNone || f_.gradients[g].readers != 2 || f_.backward.gone[d] || l_.backward[d].code != kDot ||
+        !l_.backward[d].count) {
+      terms.push_back({g, kNoSlot, Mode::none});
+      terms.push_back({kNoSlot, kNoSlot, Mode::none});
+      return;
+    }
+    f_.backward.gone[d] = true;
+    for (U32 k = l_.backward[d].first; k < l_.backward[d].first + l_.backward[d].count; ++k) {
+      terms.push_back({l_.terms[k].x, kNoSlot, Mode::none});
+      terms.push_back({l_.terms[k].y, kNoSlot, Mode::none});
+    }
+  }
+
+  // Whether the gradient of a_i and that of x_i are the fused step's to give.
+  bool match_entry(const Softmax& found, U32 ds, Entry& e) {
     const U32 n = f_.exp_backward[e.a];
-    if (n == kNone || f_.backward.gone[n]) return;
+    if (n == kNone || f_.backward.gone[n]) return false;
     const Step& exp = l_.backward[n];
     if (exp.g == ds && e.g == kNone) {
       f_.backward.gone[n] = true;
       e.dx = exp.dx;
-      return;
+      return true;
     }
-    if (exp.g >= f_.first_new || f_.gradients[exp.g].readers != 1) return;
+    if (exp.g >= f_.first_new || f_.gradients[exp.g].readers != 1) return false;
     const U32 d = f_.gradients[exp.g].writer;
     if (d == kNone || f_.backward.gone[d] || l_.backward[d].code != kDot || l_.backward[d].mode_x != Mode::store)
-      return;
+      return false;
     const Step& dot = l_.backward[d];
-    if (dot.count != (e.g == kNone ? 1u : 2u)) return;
+    if (dot.count != (e.g == kNone ? 1u : 2u)) return false;
     const Term& last = l_.terms[dot.first + dot.count - 1];
-    if (last.x != ds || last.y != kNoSlot) return;
+    if (last.x != ds || last.y != kNoSlot) return false;
     if (e.g != kNone) {
       const Term& first = l_.terms[dot.first];
-      if (!(first.x == found.inverse && first.y == e.g) && !(first.y == found.inverse && first.x == e.g)) return;
+      if (!(first.x == found.inverse && first.y == e.g) && !(first.y == found.inverse && first.x == e.g)) return false;
     }
     f_.backward.gone[n] = f_.backward.gone[d] = true;
     e.dx = exp.dx;
+    return true;
   }
 
   Fusion& f_;

@@ -3,7 +3,8 @@
 //
 // The words of a step are slots, but for those in capitals:
 //   softmax forward    s, 1 / s, GIVEN; for each term: x, a, a / s; where a bit of GIVEN is set, x is a itself
-//   softmax backward   s, ds, 1 / s, COUNT; for each term: a, g, dx; the first COUNT of them have a gradient
+//   softmax backward   s, ds, 1 / s; for each term: a, dx, COUNT, then the x and y of COUNT products whose sum is the
+//                      gradient of a / s; terms without one come last
 //   log_exp forward    x, e^x, e^x + 1, log(e^x + 1)
 //   log_exp backward   e^x, dx, e^x + 1, g
 //   softplus forward   x, e^-|x|, softplus(x)

@@ -269,7 +269,11 @@ class Scheduler {
 }  // namespace
 
 std::uint32_t kind_of(const Lowered& l, const Step& s) {
-  if (is_fused(s)) return fused_kind(s.code, s.count / 2 - 1);
+  if (is_fused(s)) {
+    U32 terms = 0;
+    for (U32 k = s.first; k < s.first + s.count; ++k) terms += l.terms[k].mode == Mode::store;
+    return fused_kind(s.code, terms);
+  }
   if (s.code != kDot) return kind_of(s.code, s.mode_x, s.mode_y);
   bool factors = false;
   for (U32 k = s.first; k < s.first + s.count; ++k) factors = factors || l.terms[k].y != kNoSlot;
