@@ -362,6 +362,18 @@ def test_passes_are_named():
     assert g(np.array([1.0, 2.0])).tolist() == [6.0, 12.0]
 
 
+def test_results_that_are_the_same_are_computed_once():
+    f = compile(lambda x: (x.sin() * 2.0, x.sin() * 2.0), fastmath=True)
+    assert f(0.5) == (math.sin(0.5) * 2.0,) * 2
+    assert [str(f.program.simplified).count(code) for code in ("sin", "mul")] == [1, 1]
+
+
+def test_a_power_of_ints_is_whole_only_for_some_exponents():
+    power = compile(lambda x, y: x**y)
+    assert power(2, 3) == 8
+    assert power(2, -1) == 0.5
+
+
 @pytest.mark.parametrize("exponent", [2, -1, 0.5, 3, -0.5, 1.5, 1, 0])
 def test_powers_in_other_forms(exponent):
     for number in (0.25, 2.5, 4.0):

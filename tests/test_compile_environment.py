@@ -119,6 +119,15 @@ SCENARIOS = {
     "numbers in an array": changes(lambda: np.ones(3), lambda h: h[0], replace_first),
     "strided array": changes(lambda: np.ones(9)[::2], lambda h: h[0], replace_first),
     "shape of an array": changes(lambda: np.ones(4), lambda h: h.shape[0], lambda h: h.resize((2, 2), refcheck=False)),
+    "sides of an array": changes(
+        lambda: np.ones((2, 3)), lambda h: h.shape[0], lambda h: h.resize((3, 2), refcheck=False)
+    ),
+    "kind of number in an array": changes(
+        lambda: np.ones(3), lambda h: float(h[0]), lambda h: setattr(h, "dtype", np.int64)
+    ),
+    "kind of number in a strided array": changes(
+        lambda: np.ones((3, 2)).T[1:], lambda h: float(h[0, 0]), lambda h: setattr(h, "dtype", np.dtype(">f8"))
+    ),
     "array of bools": changes(lambda: np.array([True]), lambda h: int(h[0]), lambda h: h.fill(False)),
     "array of texts": changes(lambda: np.array(["a"]), lambda h: len(str(h[0]) * (h[0] < "b")), lambda h: h.fill("c")),
     "structured array": changes(

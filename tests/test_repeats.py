@@ -112,6 +112,29 @@ def test_a_loss_over_the_rows_of_an_array():
 
 
 @pytest.mark.parametrize("ahead", [True, False])
+def test_scores_first_then_losses_then_their_sum(ahead):
+    rng = random.Random(31)
+    net = tapegrad.MLP(2, [8, 1])
+    X, y = rows(rng, 24, 2).tolist(), [rng.choice([-1, 1]) for _ in range(24)]
+
+    def loss():
+        scores = list(map(net, X))
+        if ahead:
+            sum((t > 0) == (s.data > 0) for t, s in zip(y, scores, strict=True))  # the accuracy, by guards
+        losses = [(1 + -t * s).relu() for t, s in zip(y, scores, strict=True)]
+        return sum(losses) * (1.0 / len(losses)) + 1e-4 * sum(p * p for p in net.parameters())
+
+    f = tapegrad.compile(loss)
+    value, by_param, _ = eager(loss, net.parameters(), ())
+    for p in net.parameters():
+        p.grad = 0.0
+    close([f.backward()], [value], RELATIVE_VALUE)
+    close([p.grad for p in net.parameters()], by_param, RELATIVE_GRADIENT)
+    assert lanes_of(f) == [24]
+    assert f.program.near_misses == []
+
+
+@pytest.mark.parametrize("ahead", [True, False])
 def test_lists_of_lists_closed_over_and_passed(ahead):
     rng = random.Random(1)
     w, b = weights(rng, 5), weights(rng)

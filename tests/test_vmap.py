@@ -1,5 +1,6 @@
 """vmap: each lane agrees with a call of its own, for every instruction set, block size and number of threads."""
 
+import math
 import os
 import subprocess
 import sys
@@ -115,6 +116,12 @@ def test_axes():
     h = vmap(compile(lambda a, k: a.sum() * k), in_axes=(1, None))
     a = np.arange(6.0).reshape(2, 3)
     assert h(a, 2.0).tolist() == (a.sum(axis=0) * 2).tolist()
+    # Inputs without lanes between others with lanes, and what depends on them alone.
+    k = vmap(compile(lambda x, y, z: x * y.exp() + z * y.sin()), in_axes=(0, None, 0))
+    x, z = np.arange(3.0), np.array([2.0, -1.0, 0.5])
+    np.testing.assert_allclose(k(x, 0.5, z), x * math.exp(0.5) + z * math.sin(0.5), rtol=1e-14)
+    _, (_, gy, _) = k.value_and_grad(x, 0.5, z)
+    np.testing.assert_allclose(gy, x * math.exp(0.5) + z * math.cos(0.5), rtol=1e-14)
     assert vmap(lambda x: x * 2)([1, 2, 3]).tolist() == [2.0, 4.0, 6.0]
     assert vmap(lambda d: d["a"] + d["b"][0])({"a": np.ones(2), "b": (np.arange(2.0),)}).tolist() == [1.0, 2.0]
 

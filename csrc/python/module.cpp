@@ -2,14 +2,14 @@
 #include <pybind11/pybind11.h>
 
 #include "core/arrays/arrays.hpp"
-#include "python/arrays.hpp"
-#include "python/compile.hpp"
-#include "python/gradients.hpp"
-#include "python/graphs.hpp"
-#include "python/layers.hpp"
-#include "python/modes.hpp"
-#include "python/statistics.hpp"
-#include "python/value.hpp"
+#include "python/arrays/arrays.hpp"
+#include "python/compiled/compile.hpp"
+#include "python/tools/gradients.hpp"
+#include "python/tools/modes.hpp"
+#include "python/tools/statistics.hpp"
+#include "python/value/graphs.hpp"
+#include "python/value/layers.hpp"
+#include "python/value/value.hpp"
 
 namespace py = pybind11;
 
@@ -71,7 +71,7 @@ Engine engine;
 PYBIND11_MODULE(tapegrad_core, m) {
   if (refuse_subinterpreter()) throw py::error_already_set();
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
-  if (!init_attributes()) throw py::error_already_set();
+  if (!init_attributes() || !init_labels()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
   if (!remember_native_methods() || !remember_native_fields()) throw py::error_already_set();
   m.attr("Value") = value;
@@ -83,6 +83,15 @@ PYBIND11_MODULE(tapegrad_core, m) {
       "A new Value type, 'module.Name': a subclass of tapegrad.Value with the same native operators, whose results are "
       "of its own\n"
       "type. With float_grad=False a gradient is the int 0 until something is added. At most 16 in a process.");
+  m.def(
+      "dialect_of",
+      [](const py::type& type) {
+        auto* t = reinterpret_cast<PyTypeObject*>(type.ptr());
+        if (!PyType_IsSubtype(t, value_type())) return py::object(py::none());
+        while (t->tp_dealloc != value_dealloc) t = t->tp_base;
+        return py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(t));
+      },
+      py::arg("type"), "The native type that a Value type is or derives from; None for any other type.");
   if (PyModule_AddFunctions(m.ptr(), fast_functions) < 0) throw py::error_already_set();
   m.def(
       "live_nodes", [] { return arena().live_nodes(); },
@@ -124,6 +133,7 @@ PYBIND11_MODULE(tapegrad_core, m) {
   register_observe(m);
   register_programs(m);
   register_environment(m);
+  register_contents(m);
   if (!register_function(m)) throw py::error_already_set();
 
   set_pause_hooks({[]() -> void* { return PyEval_SaveThread(); },

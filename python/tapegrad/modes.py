@@ -44,7 +44,7 @@ class _Mode(ContextDecorator):
         return super().__call__(func)
 
     def __enter__(self) -> Self:
-        self._before.append(_core.enter_mode(self._mode, self._on, os.path.dirname(__file__) + os.sep))
+        self._before.append(_core.enter_mode(self._mode, self._on))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -77,6 +77,10 @@ class detect_anomaly(_Mode):
     """
 
     _mode = _ANOMALY
+
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_core.set_package_folders(os.path.join(_FOLDER, ""), os.path.join(_FOLDER, "examples", ""))
 
 
 def grad_enabled() -> bool:

@@ -326,7 +326,7 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   how.forward_only = false;
   how.param_gradients = true;
   how.input_gradients.assign(p.inputs, true);
-  const LaneCode code(lower(simplify(p, in.coin(), choose_off(in), nullptr), how), in.coin());
+  const LaneCode code(lower_steps(simplify(p, in.coin(), choose_off(in), nullptr), how), in.coin());
   Numbers out(lanes), sums(p.params);
   std::vector<const double*> data;
   std::vector<double*> to;

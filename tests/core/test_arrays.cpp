@@ -615,7 +615,6 @@ void failing_allocations() {
 }
 
 // ---- threads: a mutex plays the interpreter's lock
-// ---------------------------------------------------------------------------------
 
 std::mutex turn;
 int pauses = 0;

@@ -245,7 +245,7 @@ double programs(Arena& arena) {
   m[lowered.seed] = 1.0;
   code.backward(m.data());
 
-  const LaneCode lanes(lower(simplify(program, false, {}, nullptr), how));
+  const LaneCode lanes(lower_steps(simplify(program, false, {}, nullptr), how));
   std::vector<double> xs(100, 0.5), out(100), by_x(100);
   const double *input = xs.data(), param = -0.25;
   double *output = out.data(), *gradient = by_x.data(), by_w = 0;

@@ -147,8 +147,8 @@ Ran run(const Program& p, const std::vector<double>& params, bool fuse, bool exa
     code.backward(m.data());
   }
   for (std::uint32_t k = 0; k < p.params; ++k) out.numbers.push_back(m[lowered.param_gradients + k]);
-  for (const Step& s : lowered.forward) out.fused[0] += is_fused(s);
-  for (const Step& s : lowered.backward) out.fused[1] += is_fused(s);
+  for (int d = 0; d < 2; ++d)
+    for (const Word at : lowered.streams[d].steps) out.fused[d] += lowered.streams[d].words[at] >= kFirstFused;
   return out;
 }
 
@@ -216,8 +216,10 @@ void test_functions(const FusedKernels& kernels) {
     for (const Word terms : {2u, 4u, 8u}) {
       std::vector<Word> words;
       for (Word k = 0; k < size; k += terms) {
-        words.insert(words.end(), {3 * size, 3 * size + 1, 0u});
-        for (Word i = k; i < k + terms; ++i) words.insert(words.end(), {i, size + i, 2 * size + i});
+        words.insert(words.end(), {4 + 3 * terms, 3 * size, 3 * size + 1});
+        for (Word i = k; i < k + terms; ++i) words.insert(words.end(), {size + i, 2 * size + i});
+        for (Word i = k; i < k + terms; ++i) words.push_back(i);
+        words.push_back(0);
       }
       run_steps(kernels, exact, fused_kind(kSoftmax, terms), words, m.data());
       for (Word k = 0; k < size; ++k) {
@@ -228,7 +230,7 @@ void test_functions(const FusedKernels& kernels) {
       }
     }
     std::vector<Word> words;
-    for (Word k = 0; k < size; ++k) words.insert(words.end(), {k, size + k, 2 * size + k, 3 * size + k});
+    for (Word k = 0; k < size; ++k) words.insert(words.end(), {5u, size + k, 2 * size + k, 3 * size + k, k});
     run_steps(kernels, exact, fused_kind(kLogExp, 0), words, m.data());
     for (Word k = 0; k < size; ++k) {
       const double x = numbers[k], e = std::exp(x);
@@ -242,7 +244,7 @@ void test_functions(const FusedKernels& kernels) {
       worst_log = std::max(worst_log, ulps(m[3 * size + k], true_value));
     }
     words.clear();
-    for (Word k = 0; k < size; ++k) words.insert(words.end(), {k, size + k, 2 * size + k});
+    for (Word k = 0; k < size; ++k) words.insert(words.end(), {4u, size + k, 2 * size + k, k});
     if (!exact) continue;
     run_steps(kernels, exact, fused_kind(kSoftplus, 0), words, m.data());
     for (Word k = 0; k < size; ++k) {

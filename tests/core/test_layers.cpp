@@ -505,7 +505,7 @@ void test_pass() {
   Lowering how;
   how.forward_only = false;
   how.param_gradients = true;
-  const Lowered l = lower(loose, how);
+  const Lowered l = lower_steps(loose, how);
   std::vector<bool> uniform(l.slots);
   for (U32 s = 0; s < l.slots; ++s)
     uniform[s] = s < l.input_base || (s >= l.param_gradients && s < l.param_gradients + l.params);
@@ -515,7 +515,7 @@ void test_pass() {
   CHECK(found.forward[1].rows() == 4 && found.forward[1].x.size() == 5 && found.forward[1].relu);
   CHECK(found.backward[0].rows() == 4 && found.backward[1].rows() == 5);
   // Left as recorded, each neuron of the first layer stands alone.
-  const Lowered apart = lower(simplify(p, false, {"layers"}, nullptr), how);
+  const Lowered apart = lower_steps(simplify(p, false, {"layers"}, nullptr), how);
   CHECK(find_layers(apart, uniform).forward.size() >= 6);
 }
 

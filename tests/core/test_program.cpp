@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "check.hpp"
@@ -223,11 +224,16 @@ void test_inverse_functions() {
   Draft exact(p), loose(p);
   CHECK(cancel_logarithms(exact, true) == 0 && exact.program.text() == p.text());
   CHECK(cancel_logarithms(loose, false) == 2);
-  const std::vector<Instruction>& code = loose.program.code;
+  const auto& code = loose.program.code;
   const std::vector<std::uint32_t>& out = loose.program.outputs;
   CHECK(out[0] == positive);
   CHECK(code[out[1]].code == Code::exp && code[code[out[1]].a].code == Code::log);
   CHECK(code[out[2]].code == Code::add && code[code[out[2]].a].code == Code::exp && code[code[out[2]].b].number == 1);
+}
+
+template <typename Code>
+Lowered lower_for(const Draft& draft, const Lowering& how) {
+  return std::is_same_v<Code, LaneCode> ? lower_steps(draft, how) : lower(draft, how);
 }
 
 // Code is LaneCode or ColumnCode, lowered in its own way.
@@ -245,7 +251,7 @@ void test_lanes(Lowering how) {
     how.param_gradients = true;
     how.input_gradients.assign(3, true);
     how.share_slots = trial % 4;
-    const Code code(lower(simplify(p, false, {}, nullptr), how));
+    const Code code(lower_for<Code>(simplify(p, false, {}, nullptr), how));
     std::vector<double> out(lanes), sums(2);
     std::vector<std::vector<double>> gradients(3, std::vector<double>(lanes));
     const double* in[] = {columns[0].data(), columns[1].data(), columns[2].data()};
@@ -297,7 +303,7 @@ void test_column_ends() {
                      "\nreturn %2\n");
     Lowering how;
     how.forward_only = false;
-    how.gather = how.fresh_inputs = how.param_gradients = true;
+    how.fresh_inputs = how.param_gradients = true;
     how.exact = false;
     how.input_gradients.assign(2, true);
     const ColumnCode code(lower(Draft(p), how));
@@ -370,7 +376,7 @@ int main() {
     if (!lanes::use_instruction_set(set)) continue;
     test_lanes<LaneCode>({});
     Lowering gathered;
-    gathered.gather = gathered.fresh_inputs = true;
+    gathered.fresh_inputs = true;
     gathered.exact = false;
     test_lanes<ColumnCode>(gathered);
     test_column_ends();

@@ -19,7 +19,6 @@ namespace {
 using U32 = std::uint32_t;
 
 // ---- oracle
-// ----------------------------------------------------------------------------------------------------------
 
 std::vector<double> values_of(const Program& p, const std::vector<double>& inputs, const std::vector<double>& params) {
   std::vector<double> v(p.code.size());
@@ -112,7 +111,6 @@ void compare(const Program& p, const RepeatPlan& plan, const std::vector<double>
 }
 
 // ---- planted loops
-// ---------------------------------------------------------------------------------------------------
 
 enum class Mutation { none, operation, operand, constant, missing, exponent };
 

@@ -1,4 +1,4 @@
-// test_schedule.cpp: large random programs give the same bits whether their steps are put in another order or not; runs
+// test_schedule.cpp: large random programs give the bits of an eager sweep, in whatever order their steps are put; runs
 // get longer; steps of a run that is computed at once do not wait for each other.
 #include "core/replay/schedule.hpp"
 
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "core/ops/ops.hpp"
 #include "core/program/passes/passes.hpp"
 #include "core/replay/replay.hpp"
 
@@ -97,21 +98,28 @@ Program random_program(std::mt19937& random, int size, std::uint32_t near, bool 
   return p;
 }
 
+double parameter(std::uint32_t k) {
+  return std::sin(k + 1.0);
+}
+double gradient_before(std::uint32_t k) {
+  return 0.125 * k;
+}
+
 // The value, then the gradients of the parameters, which start from numbers that are not zero.
-std::vector<double> run(const Program& p, bool schedule, bool exact, bool stores = true) {
+std::vector<double> run(const Program& p, bool schedule, bool exact, bool fuse = true) {
   Lowering how;
   how.forward_only = false;
   how.param_gradients = true;
   how.schedule = schedule;
   how.exact = exact;
-  how.first_writer_stores = stores;
+  how.fuse_products = fuse;
   const Lowered lowered = lower(simplify(p, true, {}, nullptr), how);
   const ScalarCode code(lowered);
   std::vector<double> m(code.slots());
   code.prepare(m.data());
   for (std::uint32_t k = 0; k < p.params; ++k) {
-    m[lowered.param_base + k] = std::sin(k + 1.0);
-    m[lowered.param_gradients + k] = 0.125 * k;
+    m[lowered.param_base + k] = parameter(k);
+    m[lowered.param_gradients + k] = gradient_before(k);
   }
   code.forward(m.data());
   std::vector<double> out{m[lowered.outputs[0]]};
@@ -123,13 +131,57 @@ std::vector<double> run(const Program& p, bool schedule, bool exact, bool stores
   return out;
 }
 
+// The same as eager code computes it: instruction by instruction, then back, each operand's gradient added to at once.
+std::vector<double> sweep(const Program& p) {
+  std::vector<double> v(p.code.size()), g(p.code.size(), 0.0);
+  for (std::size_t n = 0; n < v.size(); ++n) {
+    const Instruction& i = p.code[n];
+    v[n] = i.code == Code::param ? parameter(i.a) : evaluate(p, i, v.data());
+    if (i.code == Code::param) g[n] = gradient_before(i.a);
+  }
+  g[p.outputs[0]] = 1.0;
+  for (std::size_t n = v.size(); n-- > 0;) {
+    const Instruction& i = p.code[n];
+    if (is_leaf(i.code) || i.code == Code::detach) continue;
+    switch (i.code) {
+      case Code::select:
+        g[i.b] += v[i.a] != 0 ? g[n] : 0.0;
+        g[i.c] += v[i.a] != 0 ? 0.0 : g[n];
+        break;
+      case Code::sum:
+        for (std::uint32_t k = i.b; k-- > 0;) g[p.pool[i.a + k]] += g[n];
+        break;
+      case Code::powc:
+        g[i.a] += fn::pow_dx(v[i.a], i.number) * g[n];
+        break;
+#define TAPEGRAD_UNARY(id, ...)                      \
+  case Code::id:                                     \
+    g[i.a] += Rule<Op::id>::dx(v[i.a], v[n]) * g[n]; \
+    break;
+#define TAPEGRAD_BINARY(id, ...)                   \
+  case Code::id: {                                 \
+    const double x = v[i.a], y = v[i.b];           \
+    g[i.a] += Rule<Op::id>::dx(x, y, v[n]) * g[n]; \
+    g[i.b] += Rule<Op::id>::dy(x, y, v[n]) * g[n]; \
+    break;                                         \
+  }
+#include "core/ops/ops.def"
+      default:
+        CHECK(false);
+    }
+  }
+  std::vector<double> out{v[p.outputs[0]]};
+  for (std::uint32_t k = 0; k < p.params; ++k) out.push_back(g[k]);  // parameters come first
+  return out;
+}
+
 bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() && !std::memcmp(a.data(), b.data(), a.size() * sizeof(double));
 }
 
-std::size_t count_runs(const Lowered& l, const std::vector<Step>& steps) {
+std::size_t count_runs(const Stream& s) {
   std::size_t runs = 0;
-  for (std::size_t n = 0; n < steps.size(); ++n) runs += !n || kind_of(l, steps[n]) != kind_of(l, steps[n - 1]);
+  for (std::size_t n = 0; n < s.steps.size(); ++n) runs += !n || s.words[s.steps[n]] != s.words[s.steps[n - 1]];
   return runs;
 }
 
@@ -139,10 +191,11 @@ void test_same_bits() {
     const int size = trial % 10 == 9 ? 12000 : 50 + static_cast<int>(random() % 1500);
     const std::uint32_t near = trial % 3 ? 5u + random() % 400 : 3u;
     const Program p = random_program(random, size, near, trial % 2);
-    const std::vector<double> plain = run(p, false, true);
+    const std::vector<double> plain = sweep(p);
     for (const double x : plain) CHECK(std::isfinite(x));
+    CHECK(same_bits(run(p, false, true), plain));
     CHECK(same_bits(run(p, true, true), plain));
-    CHECK(same_bits(run(p, true, true, false), run(p, false, true, false)));
+    CHECK(same_bits(run(p, true, true, false), plain));
     const std::vector<double> loose = run(p, true, false);
     for (std::size_t k = 0; k < plain.size(); ++k)
       CHECK_NEAR(loose[k], plain[k], 1e-9 * std::max(1.0, std::fabs(plain[k])));
@@ -156,14 +209,15 @@ void test_longer_runs() {
   how.forward_only = false;
   how.param_gradients = true;
   const Draft draft = simplify(p, true, {}, nullptr);
-  Lowered plain = lower(draft, how);
-  spell_out(plain);
+  const Lowered plain = lower(draft, how);
   how.schedule = true;
   how.fuse_functions = false;
   const Lowered ordered = lower(draft, how);
-  CHECK(ordered.forward.size() == plain.forward.size());
-  CHECK(4 * count_runs(ordered, ordered.forward) < count_runs(plain, plain.forward));
-  CHECK(4 * count_runs(ordered, ordered.backward) < count_runs(plain, plain.backward));
+  for (int direction = 0; direction < 2; ++direction) {
+    const Stream &before = plain.streams[direction], &after = ordered.streams[direction];
+    CHECK(after.steps.size() == before.steps.size());
+    CHECK(4 * count_runs(after) < count_runs(before));
+  }
 }
 
 // A chain of one operation is a run of steps each of which needs the one before.
@@ -174,7 +228,8 @@ void test_chain() {
     std::uint32_t last = p.add({Code::param, 0});
     for (int n = 0; n < 50; ++n) last = p.add({code, last});
     p.outputs.push_back(last);
-    const std::vector<double> plain = run(p, false, true);
+    const std::vector<double> plain = sweep(p);
+    CHECK(same_bits(run(p, false, true), plain));
     CHECK(same_bits(run(p, true, true), plain));
     const std::vector<double> loose = run(p, true, false);
     for (std::size_t k = 0; k < plain.size(); ++k) CHECK_NEAR(loose[k], plain[k], 1e-13 * std::fabs(plain[k]));

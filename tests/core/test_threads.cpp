@@ -94,9 +94,10 @@ void shared_programs() {
   how.forward_only = false;
   how.param_gradients = true;
   how.input_gradients.assign(2, true);
-  const Lowered lowered = lower(simplify(program(), true, {}, nullptr), how);
+  const Draft draft = simplify(program(), true, {}, nullptr);
+  const Lowered lowered = lower(draft, how);
   const ScalarCode code(lowered);
-  const LaneCode lanes(lowered);
+  const LaneCode lanes(lower_steps(draft, how));
   const double params[] = {0.3, -0.6, 0.9};
 
   const auto scalar = [&](int seed) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/graph/node.hpp"
+#include "core/graph/scratch.hpp"
 
 namespace tapegrad {
 
@@ -58,7 +59,7 @@ struct Guard {
 };
 
 struct Program {
-  std::vector<Instruction> code;
+  LargeVector<Instruction> code;
   std::vector<std::uint32_t> pool;     // operands of sums and of linear
   std::vector<std::uint32_t> outputs;  // values handed back, in order
   std::vector<Guard> guards;

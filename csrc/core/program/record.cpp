@@ -135,7 +135,7 @@ class Recorder {
     if (all) whole_.insert(n);
   }
 
-  Recorded take() { return {std::move(program_), std::move(params_), {}}; }
+  Recorded take() { return {std::move(program_), std::move(params_), {}, {}}; }
 
  private:
   // The gradients of the nodes just made are all zero, and nobody reads them before the recording is done.
@@ -203,7 +203,7 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
     ~Release() { arena.let_go(top); }
   } release{arena, top};
 
-  const std::vector<Node*> newest_first = collect(top, false);
+  std::vector<Node*> newest_first = collect(top, false);
   Recorder recorder(since, labels);
   recorder.reserve(newest_first.size() + inputs.size());
   recorder.add_inputs(inputs);
@@ -223,7 +223,26 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
   }
   Recorded recorded = recorder.take();
   recorded.whole_outputs = std::move(whole);
+  recorded.newest_first = std::move(newest_first);
   return recorded;
+}
+
+std::vector<Node*> nodes_of_values(const Recorded& recorded, const Program& program,
+                                   const std::vector<std::uint32_t>& values, std::uint64_t since) {
+  std::vector<Node*> out;
+  std::size_t k = recorded.newest_first.size();
+  const auto next = [&] {  // of the new nodes, each of which became one instruction that is no leaf
+    do --k;
+    while (Arena::id(recorded.newest_first[k]) < since);
+    return recorded.newest_first[k];
+  };
+  std::uint32_t n = 0;
+  for (std::uint32_t value : values) {
+    Node* node = nullptr;
+    for (; n <= value; ++n) node = is_leaf(program.code[n].code) ? nullptr : next();
+    out.push_back(node);
+  }
+  return out;
 }
 
 }  // namespace tapegrad

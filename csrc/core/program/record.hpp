@@ -32,7 +32,12 @@ struct Recorded {
   Program program;
   std::vector<Node*> params;        // in the order of Program::params; not held
   std::vector<bool> whole_outputs;  // which outputs Python shows as ints, whatever inputs and parameters are
+  std::vector<Node*> newest_first;  // what was walked over: the nodes of instructions that are no leaves, and others
 };
+
+// The nodes of some values of the program, given in rising order, while the recorded nodes live; null for leaves.
+std::vector<Node*> nodes_of_values(const Recorded& recorded, const Program& program,
+                                   const std::vector<std::uint32_t>& values, std::uint64_t since);
 
 // Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it
 // zero. Throws std::invalid_argument where a node has a backward rule from outside the core, std::length_error past

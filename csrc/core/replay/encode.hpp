@@ -7,6 +7,7 @@
 //   backward, binary dx, dy, g, x, y, z
 //   backward, select dx, dy, g, x
 //   fused            see fused.hpp; in place of the number of steps that of their words
+//   fused            see fused.hpp; in place of the number of steps that of their words
 #pragma once
 
 #include <vector>

@@ -8,18 +8,65 @@
 
 namespace tapegrad {
 
-Fusion::Fusion(Lowered& l, U32 first_free, const std::vector<U32>& slots)
-    : lowered(l), registers(first_free), first_new(first_free), slots_(slots) {
-  find_uses(l.forward, false, values);
-  find_uses(l.backward, true, gradients);
-  forward.gone.assign(l.forward.size(), false);
-  backward.gone.assign(l.backward.size(), false);
+Fusion::Fusion(const Program& program, const Lowered& l, U32 first_free)
+    : registers(first_free), first_new(first_free), program_(program), constants_(l.constants) {
+  lowered.exact = l.exact;
+  read(l.streams[0], false, lowered.forward);
+  read(l.streams[1], true, lowered.backward);
+  find_uses(lowered.forward, false, values);
+  find_uses(lowered.backward, true, gradients);
+  forward.gone.assign(lowered.forward.size(), false);
+  backward.gone.assign(lowered.backward.size(), false);
   find_derivatives();
 }
 
 double Fusion::constant(U32 r) const {
-  const U32 slot = r >= kSettled ? r - kSettled : r < slots_.size() ? slots_[r] : kNone;
-  return slot < lowered.constants.size() ? lowered.constants[slot] : std::numeric_limits<double>::quiet_NaN();
+  if (r != kNoSlot && r >= kSettled) return constants_[r - kSettled];
+  if (r < program_.code.size() && program_.code[r].code == Code::constant) return program_.code[r].number;
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+void Fusion::read(const Stream& stream, bool is_backward, std::vector<Step>& steps) {
+  constexpr Word kDots = dot_kind(0, false, false);
+  steps.reserve(stream.steps.size());
+  for (const Word at : stream.steps) {
+    const Word* w = &stream.words[at];
+    const Word kind = *w++;
+    Step s;
+    if (kind >= kDots) {
+      const bool factors = (kind - kDots) % 2;
+      s.code = kDot;
+      s.mode_x = (kind - kDots) % 4 >= 2 ? Mode::add : Mode::store;
+      s.z = *w++;
+      s.first = static_cast<U32>(lowered.terms.size());
+      s.count = (kind - kDots) / 4;
+      for (U32 k = 0; k < s.count; ++k, w += 1 + factors)
+        lowered.terms.push_back({w[0], factors ? w[1] : kNoSlot, Mode::none});
+      steps.push_back(s);
+      continue;
+    }
+    s.code = static_cast<std::uint16_t>(kind / 9);
+    const bool unary =
+        s.code == kReciprocal || (s.code < static_cast<std::uint16_t>(Code::table_end) && kArity[s.code] == 1);
+    if (!is_backward) {
+      s.z = w[0];
+      s.x = w[1];
+      if (!unary || is(s, Code::powc)) s.y = w[2];
+      if (is(s, Code::select)) s.g = w[3];
+    } else {
+      s.mode_x = static_cast<Mode>(kind % 9 / 3);
+      s.mode_y = static_cast<Mode>(kind % 3);
+      s.dx = *w++;
+      if (!unary) s.dy = *w++;
+      s.g = w[0];
+      s.x = w[1];
+      if (unary)
+        (is(s, Code::powc) ? s.y : s.z) = w[2];
+      else if (!is(s, Code::select))
+        s.y = w[2], s.z = w[3];
+    }
+    steps.push_back(s);
+  }
 }
 
 void Fusion::find_uses(const std::vector<Step>& steps, bool is_backward, std::vector<Uses>& uses) const {
@@ -92,32 +139,72 @@ void Fusion::put(Changes& to, U32 place, std::uint16_t code, std::initializer_li
   to.made.push_back({place, s});
 }
 
-void Fusion::replace() {
-  const auto replace = [](std::vector<Step>& steps, Changes& changes) {
-    if (changes.made.empty()) return;
-    std::stable_sort(changes.made.begin(), changes.made.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
-    std::vector<Step> out;
-    out.reserve(steps.size());
-    std::size_t next = 0;
-    for (U32 n = 0; n < size(steps); ++n) {
-      if (!changes.gone[n]) out.push_back(steps[n]);
-      for (; next < changes.made.size() && changes.made[next].first == n; ++next)
-        out.push_back(changes.made[next].second);
+// In the order that fused.hpp tells of.
+void Fusion::write(const Step& s, bool is_backward, std::vector<Word>& words) {
+  const Term* const t = &lowered.terms[s.first];
+  const std::size_t start = words.size();
+  U32 count = 0;
+  for (U32 k = 0; k < s.count; ++k) count += t[k].mode == Mode::store;
+  words.insert(words.end(), {fused_kind(s.code, count), 0});
+  U32 given = 0;
+  for (U32 k = 0, i = 0; k < s.count; ++k) {
+    const bool is_given = !is_backward && t[k].mode == Mode::store && t[k].y == kNoSlot;
+    if (is_given) given |= 1u << i;
+    i += t[k].mode == Mode::store;
+    if (is_given || t[k].y != kNoSlot) words.push_back(is_given ? registers++ : t[k].y);
+  }
+  if (s.code == kSoftmax && is_backward) {
+    words.insert(words.end(), {t[0].x, t[1].x});
+    for (U32 k = 2; k < s.count;) {
+      U32 end = k + 1;
+      while (end < s.count && t[end].mode != Mode::store) ++end;
+      words.insert(words.end(), {t[k].x, kSettled + (end - k) / 2});
+      while (++k < end) words.push_back(t[k].x);
     }
-    steps = std::move(out);
-  };
-  replace(lowered.forward, forward);
-  replace(lowered.backward, backward);
+  } else {
+    for (U32 k = 0; k < s.count; ++k)
+      if (t[k].x != kNoSlot) words.push_back(t[k].x);
+    if (s.code == kSoftmax) words.push_back(kSettled + given);
+  }
+  words[start + 1] = kSettled + static_cast<U32>(words.size() - start - 1);
 }
 
-std::uint32_t fuse(Lowered& l, std::uint32_t registers, const std::vector<std::uint32_t>& slots) {
-  const auto starts = [](const Step& s) { return Fusion::is(s, Code::exp) || Fusion::is(s, Code::softplus); };
-  if (std::none_of(l.forward.begin(), l.forward.end(), starts)) return registers;
-  Fusion fusion(l, registers, slots);
+void Fusion::replace(Lowered& l) {
+  for (const bool is_backward : {false, true}) {
+    Changes& changes = is_backward ? backward : forward;
+    if (changes.made.empty()) continue;
+    std::stable_sort(changes.made.begin(), changes.made.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    Stream& stream = l.streams[is_backward];
+    const std::size_t old = stream.words.size();
+    std::vector<Word> words, steps;
+    std::size_t next = 0;
+    for (U32 n = 0; n < stream.steps.size(); ++n) {
+      if (!changes.gone[n]) steps.push_back(stream.steps[n]);
+      for (; next < changes.made.size() && changes.made[next].first == n; ++next) {
+        steps.push_back(static_cast<Word>(old + words.size()));
+        write(changes.made[next].second, is_backward, words);
+      }
+    }
+    Scratch<Word> all(old + words.size());
+    std::copy(words.begin(), words.end(), std::copy(stream.words.begin(), stream.words.end(), all.begin()));
+    Scratch<Word> order(steps.size());
+    std::copy(steps.begin(), steps.end(), order.begin());
+    stream.words = std::move(all);
+    stream.steps = std::move(order);
+  }
+}
+
+std::uint32_t fuse(const Program& program, Lowered& l, std::uint32_t registers) {
+  const Stream& stream = l.streams[0];
+  const auto starts = [&](Word at) {
+    return stream.words[at] == forward_kind(Code::exp) || stream.words[at] == forward_kind(Code::softplus);
+  };
+  if (std::none_of(stream.steps.begin(), stream.steps.end(), starts)) return registers;
+  Fusion fusion(program, l, registers);
   fuse_softmaxes(fusion);
   fuse_softplus(fusion);
-  fusion.replace();
+  fusion.replace(l);
   return fusion.registers;
 }
 

@@ -6,27 +6,13 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/replay/lower.hpp"
 
 namespace tapegrad {
 
-// Works on registers, on what gather() left; those from `registers` on may be used for what is between, and the next
-// free one is returned. `slots` are those of registers that have one already. Time and memory are linear in the steps.
-std::uint32_t fuse(Lowered& lowered, std::uint32_t registers, const std::vector<std::uint32_t>& slots);
-
-// The registers that a fused step reads are `x` of its terms, those that it writes `y`; kNoSlot for none, or for a factor
-// of 1. What is for each i starts with a term whose mode is store. In order:
-//   softmax forward    -> s; -> 1 / s; for each i: x_i -> a_i, or a_i for what is no exponential; -> a_i / s
-//   softmax backward   s -> ds; 1 / s; for each i: a_i -> dx_i; then pairs, the sum of whose products is the gradient of
-//                      a_i / s (those without one come last)
-//   log_exp forward    x -> e^x; -> e^x + 1; -> log(e^x + 1)
-//   log_exp backward   e^x -> dx; e^x + 1; g
-//   softplus forward   x -> e^-|x|; -> softplus(x)
-//   softplus backward  e^-|x| -> dx; x; g
-constexpr bool is_fused(const Step& s) {
-  return s.code >= kSoftmax && s.code <= kSoftplus;
-}
+// Works on words over registers, before they are scheduled. Registers from `registers` on may be used for what is
+// between, and the next free one is returned. Time and memory are linear in the words.
+std::uint32_t fuse(const Program& program, Lowered& lowered, std::uint32_t registers);
 
 }  // namespace tapegrad

@@ -204,7 +204,7 @@ class SoftmaxFuser {
   }
 
   Fusion& f_;
-  Lowered& l_;
+  Fusion::Steps& l_;
   std::vector<U32> depths_;
   std::vector<U32> groups_;  // into softmaxes_, by the registers of sum and reciprocal
   std::vector<Softmax> softmaxes_;

@@ -106,7 +106,7 @@ class SoftplusFuser {
   }
 
   Fusion& f_;
-  Lowered& l_;
+  Fusion::Steps& l_;
   std::vector<Kept> kept_;  // by x
 };
 

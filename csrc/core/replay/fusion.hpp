@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/replay/fuse.hpp"
+#include "core/replay/lower.hpp"
 
 namespace tapegrad {
 
@@ -25,8 +26,24 @@ class Fusion {
     U32 writer = kNone, first_reader = kNone, readers = 0;
   };
 
-  Fusion(Lowered& l, U32 first_free, const std::vector<U32>& slots);
-  void replace();
+  // The steps of a direction, read from its words. Of a fused step the registers that it reads are `x` of its terms,
+  // those that it writes `y`; kNoSlot for none, or for a factor of 1. What is for each i starts with a term whose mode
+  // is store. In order:
+  //   softmax forward    -> s; -> 1 / s; for each i: x_i -> a_i, or a_i for what is no exponential; -> a_i / s
+  //   softmax backward   s -> ds; 1 / s; for each i: a_i -> dx_i; then pairs, the sum of whose products is the gradient
+  //                      of a_i / s (those without one come last)
+  //   log_exp forward    x -> e^x; -> e^x + 1; -> log(e^x + 1)
+  //   log_exp backward   e^x -> dx; e^x + 1; g
+  //   softplus forward   x -> e^-|x|; -> softplus(x)
+  //   softplus backward  e^-|x| -> dx; x; g
+  struct Steps {
+    std::vector<Step> forward, backward;
+    std::vector<Term> terms;
+    bool exact = true;
+  };
+
+  Fusion(const Program& program, const Lowered& l, U32 first_free);
+  void replace(Lowered& l);
 
   static U32 size(const std::vector<Step>& steps) { return static_cast<U32>(steps.size()); }
   static bool is(const Step& s, Code code) { return s.code == static_cast<std::uint16_t>(code); }
@@ -43,7 +60,7 @@ class Fusion {
   void put(Changes& to, U32 place, std::uint16_t code, std::initializer_list<Term> head,
            const std::vector<Term>& tail = {});
 
-  Lowered& lowered;
+  Steps lowered;
   U32 registers;        // the next free one
   const U32 first_new;  // those before have uses
   Changes forward, backward;
@@ -53,8 +70,11 @@ class Fusion {
  private:
   void find_uses(const std::vector<Step>& steps, bool is_backward, std::vector<Uses>& uses) const;
   void find_derivatives();
+  void read(const Stream& stream, bool is_backward, std::vector<Step>& steps);
+  void write(const Step& s, bool is_backward, std::vector<Word>& words);
 
-  const std::vector<U32>& slots_;
+  const Program& program_;
+  const std::vector<double>& constants_;
 };
 
 void fuse_softmaxes(Fusion& fusion);

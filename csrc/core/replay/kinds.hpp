@@ -8,6 +8,8 @@
 
 namespace tapegrad {
 
+inline constexpr std::uint32_t kNoSlot = ~0u;
+
 // What a backward step does to the gradient of an operand.
 enum class Mode : std::uint8_t { none, add, store };
 

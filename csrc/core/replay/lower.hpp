@@ -12,13 +12,10 @@
 
 #include "core/program/passes/passes.hpp"
 #include "core/replay/kinds.hpp"
+#include "core/replay/needs.hpp"
+#include "core/replay/words.hpp"
 
 namespace tapegrad {
-
-inline constexpr std::uint32_t kNoSlot = ~0u;
-
-// Registers from here on stand for slots that are settled from the start.
-inline constexpr std::uint32_t kSettled = 1u << 31;
 
 struct Step {
   std::uint16_t code = 0;
@@ -28,8 +25,7 @@ struct Step {
   std::uint32_t first = 0, count = 0;                     // of a sum: its terms
 };
 
-// One term of a sum: forward and in kDot the value x, or the product x * y; backward the gradient x and its mode. Of a
-// fused step what it reads and writes, see fuse.hpp.
+// One term of a sum: forward the value x, or the product x * y; backward the gradient x and its mode.
 struct Term {
   std::uint32_t x, y;
   Mode mode;
@@ -41,8 +37,9 @@ struct CheckedSlot {
 };
 
 struct Lowered {
-  std::vector<Step> forward, backward;
-  std::vector<Term> terms;
+  Stream streams[2];                    // forward and backward, of lower()
+  std::vector<Step> forward, backward;  // of lower_steps()
+  std::vector<Term> terms;              // of these
   std::vector<double> constants;
   std::uint32_t inputs = 0, params = 0;
   std::uint32_t input_base = 0, param_base = 0;
@@ -51,32 +48,29 @@ struct Lowered {
   std::uint32_t seed = kNoSlot;  // gradient of the output; kNoSlot where nothing wanted depends on it
   std::vector<std::uint32_t> outputs;
   std::vector<CheckedSlot> guards;
-  bool spelled_out = false;  // in the form that schedule.hpp tells of
-  bool exact = true;         // as in Lowering
+  Scratch<std::uint32_t> exponents;  // slot of the exponent of each power, while it is being lowered
+  bool exact = true;                 // as in Lowering
 };
 
 struct Lowering {
   bool forward_only = true;
   bool param_gradients = false;
   std::vector<bool> input_gradients;  // which inputs; empty for none
-  bool first_writer_stores = true;
+  bool first_writer_stores = true;    // otherwise, in steps, gradients are zeroed first
   bool share_slots = true;
   bool fuse_products = true;
-  // What follows is for ScalarCode and ColumnCode; LaneCode takes steps as they are.
-  bool gather = false;         // gradients as sums of products, see schedule.hpp
-  bool schedule = false;       // gather, and put the steps in an order with long runs of one kind
-  bool fuse_functions = true;  // where steps are scheduled: see fuse.hpp
+  // What follows is for words; LaneCode takes steps as they are.
+  bool schedule = false;       // puts them in an order with long runs of one kind
+  bool fuse_functions = true;  // where they are scheduled: see fuse.hpp
   bool fresh_inputs = false;   // what is in the gradients of inputs is written over, not added to
   bool exact = true;           // with the bits of eager code
 };
 
-// With gradients the program must have one output. Time and memory linear in its instructions.
+// For ScalarCode and ColumnCode: words over slots. With gradients the program must have one output, or the first is
+// meant. Time and memory are linear in its instructions.
 Lowered lower(const Draft& draft, const Lowering& how);
 
-// Which of x, y and z the partial derivative by operand k of a table operation reads.
-struct Reads {
-  bool x, y, z;
-};
-Reads derivative_reads(Code code, int k);
+// The same for LaneCode, as steps, their gradients scattered.
+Lowered lower_steps(const Draft& draft, const Lowering& how);
 
 }  // namespace tapegrad

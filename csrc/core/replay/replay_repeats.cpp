@@ -270,7 +270,7 @@ RepeatCode::RepeatCode(const RepeatPlan& plan, const RepeatWants& wants) : plan_
           layers_.dots += draft.layers.dots;
           layers_.layers += draft.layers.layers;
         }
-        return std::make_unique<BodyCode::Way>(std::move(split), std::move(uniform), lower(draft, how),
+        return std::make_unique<BodyCode::Way>(std::move(split), std::move(uniform), lower_steps(draft, how),
                                                !is_off(wants.off, "layers"));
       };
       body.forward = compile(repeat.body, lowering(wants), true);

@@ -48,13 +48,17 @@ class Snapshot:
     def __init__(self, roots: Iterable[Any]) -> None:
         roots = [Value, *roots]  # arguments are shown to the function as Values
         names: set[str] = set()
+        plain = _Plain()
         while True:
-            walk = _Walk(set(names))
+            walk = _Walk(set(names), plain)
             walk.run(roots)
             if walk.names == names:
                 break
             names = walk.names
         self._checks = walk.checks
+        dialects = walk.dialects - {Value}
+        self.dialect = dialects.pop() if len(dialects) == 1 else Value
+        """The kind of Value that the function works with, where it works with one beside tapegrad's own."""
         self._draws = [Draws(generator) for generator in [None, *walk.generators]]
 
     def finish(self) -> tuple[Check, ...]:
@@ -63,13 +67,31 @@ class Snapshot:
         return (*self._checks, *([CALL, same.never, draws.what] for draws in drawn))
 
 
+class _Plain:
+    """What containers hold, followed without Python as far as it is plain, and once for all passes."""
+
+    def __init__(self) -> None:
+        self._contents = _core.Contents()
+        self._known: dict[int, tuple[Any, list[Check], list[Value], list[Any]]] = {}
+
+    def follow(self, x: Any, items: tuple[Any, ...]) -> tuple[list[Check], list[Value], list[Any]]:
+        """Checks, Values without attributes and all else in the items of the container `x`; nothing of what another
+        container told."""
+        known = self._known.get(id(x))
+        if known is None:
+            known = self._known[id(x)] = (x, *self._contents.follow(items))
+        return known[1:]
+
+
 class _Walk:
     """One pass over all that can be reached; `names` grows by the names that the code met on the way uses."""
 
-    def __init__(self, names: set[str]) -> None:
+    def __init__(self, names: set[str], plain: _Plain) -> None:
         self.names = names
+        self._plain = plain
         self.checks: list[Check] = []
         self.generators: list[Any] = []  # of random numbers
+        self.dialects: set[type[Value]] = set()
         self._seen: dict[int, Any] = {}
         self._todo: list[Any] = []
         self._bare: list[Value] = []  # Values without attributes
@@ -131,20 +153,27 @@ class _Walk:
         if isinstance(x, list):
             items = tuple(x)
             self.checks.append([LIST, x, items])
-            self._todo += reversed(items)
+            self._follow(x, items)
         elif isinstance(x, tuple):
-            self._todo += reversed(x)
+            self._follow(x, tuple(x))
         elif isinstance(x, dict):
-            self.checks.append([ITEMS, x, tuple(x), tuple(x.values()), _core.dict_version(x), None])
-            self._todo += x.values()
+            values = tuple(x.values())
+            self.checks.append([ITEMS, x, tuple(x), values, _core.dict_version(x), None])
+            self._follow(x, values)
             if isinstance(x, OrderedDict):  # its order is its own
                 self.checks.append([CALL, same.iteration, x, tuple(x)])
         elif isinstance(x, (set, frozenset)):
             items = tuple(x)
             self.checks.append([CALL, same.members, x, items])
-            self._todo += items
+            self._follow(x, items)
         elif isinstance(x, np.ndarray):
             self._array(x)
+
+    def _follow(self, x: Any, items: tuple[Any, ...]) -> None:
+        checks, bare, others = self._plain.follow(x, items)
+        self.checks += checks
+        self._bare += bare
+        self._todo += reversed(others)
 
     def _function(self, f: types.FunctionType) -> None:
         if _is_foreign(f.__globals__.get("__name__") or ""):
@@ -171,15 +200,18 @@ class _Walk:
         if x.dtype.kind == "O":
             items = tuple(x.flat)
             self.checks.append([CALL, same.objects, x, x.shape, items])
-            self._todo += items
+            self._follow(x, items)
         elif x.flags.c_contiguous and x.dtype.kind in "biufc":
-            self.checks.append([ARRAY, x, x.tobytes(), x.shape])
+            self.checks.append([ARRAY, x, x.tobytes(), x.shape, memoryview(x).format])
         else:
-            self.checks.append([CALL, same.array, x, x.shape, x.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(x)])
 
     def _type(self, cls: type) -> None:
         if not cls.__flags__ & (1 << 9):  # not a class statement's: nothing can be assigned to it
             return
+        dialect = _core.dialect_of(cls)
+        if dialect is not None:
+            self.dialects.add(dialect)
         if type(cls) is not type:
             self._todo.append(type(cls))
         every = bool(self.names & _ANY_ATTRIBUTE) and not _is_foreign(_module_of(cls))
@@ -244,8 +276,7 @@ class _Walk:
         elif same.buffer_of(x) is not None:
             self.checks.append([CALL, same.buffer, x, same.buffer_of(x)])
         elif hasattr(cls, "__array__"):
-            array = np.asarray(x)
-            self.checks.append([CALL, same.as_array, x, array.shape, array.tobytes()])
+            self.checks.append([CALL, same.array, x, same.numbers(np.asarray(x))])
         elif isinstance(x, Mapping):
             items = tuple(x.items())
             self.checks.append([CALL, same.mapping, x, items])

@@ -4,6 +4,7 @@ recording afterwards."""
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 import weakref
@@ -138,7 +139,9 @@ class Owner:
         from tapegrad.compiled.program import Program
 
         structure, recording = self.recordings.last()
-        return Program(recording.program, structure, recording.result, dict(self.options))
+        return Program(
+            recording.program, structure, recording.result, dict(self.options), argument_names(self.__wrapped__)
+        )
 
     def cache_info(self) -> list[RecordingInfo]:
         """What was recorded and why, one entry a recording."""
@@ -186,6 +189,16 @@ def take_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Struc
     numbers: list[Any] = []
     parts = take_apart(args, numbers), take_apart(dict(sorted(kwargs.items())), numbers)
     return ("tuple", tuple, *parts), numbers
+
+
+def argument_names(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the positional arguments, '*rest' last where there are any number; () where they are not known."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return (*names, *(f"*{p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL))
 
 
 def make(fn: Callable[..., Any], options: dict[str, Any]) -> _core.CompiledFunction:

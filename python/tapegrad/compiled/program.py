@@ -12,6 +12,7 @@ from tapegrad import _core
 from tapegrad._core import Value
 from tapegrad.compiled import storage
 from tapegrad.compiled.function import take_arguments
+from tapegrad.compiled.near_misses import describe_misses
 from tapegrad.compiled.recordings import describe_arguments, require_single
 from tapegrad.compiled.results import restore
 from tapegrad.compiled.trees import HoldsValues, Structure, gradient_like, number_count, wanted_gradients
@@ -26,11 +27,21 @@ class Program:
     does not hold is a ValueError.
     """
 
-    def __init__(self, core: _core.Program, structure: Structure, result: Structure, options: dict[str, Any]) -> None:
+    _names: tuple[str, ...] = ()  # of the arguments; not known of a program that was loaded or sent
+
+    def __init__(
+        self,
+        core: _core.Program,
+        structure: Structure,
+        result: Structure,
+        options: dict[str, Any],
+        names: tuple[str, ...] = (),
+    ) -> None:
         self._core = core
         self._structure = structure
         self._result = result
         self._options = options
+        self._names = names
 
     @property
     def text(self) -> str:
@@ -80,8 +91,13 @@ class Program:
 
     @property
     def near_misses(self) -> list[str]:
-        """Why blocks that almost repeat do not run side by side: the first operation or operand that differs."""
-        return self._core.near_misses
+        """Why blocks that almost repeat do not run side by side: the first operation or operand that differs, by its
+        label, the argument's path or the line that made it, and what is there in the other repeats.
+
+        Lines are those of the recorded function, of its first 131,072 Values made by Python; a program that was loaded
+        has none.
+        """
+        return describe_misses(self._core, self._structure, self._names)
 
     @property
     def guards(self) -> list[tuple[str, float, str]]:

@@ -92,9 +92,9 @@ class Recordings:
 
     def record(self, structure: Structure, numbers: list[Any], reason: str) -> Recording:
         """Runs the function once and copies out what it did. Not yet kept."""
-        inputs = [Value(number) for number in numbers]
-        args, kwargs = put_together(structure, iter(inputs), object_array)
         snapshot = Snapshot([self.fn, *statics_of(structure)])
+        inputs = [snapshot.dialect(number) for number in numbers]
+        args, kwargs = put_together(structure, iter(inputs), object_array)
         with Observer() as observer:
             out = self.fn(*args, **kwargs)
             del args, kwargs

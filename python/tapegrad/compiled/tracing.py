@@ -137,9 +137,13 @@ class _Builtins:
 
 def _extreme(original: Any, larger: bool) -> Any:
     def choose(*args: Any, **options: Any) -> Any:
-        if not _core.is_recording() or not args or options:
+        if options or not args:
             return original(*args, **options)
+        if len(args) > 1 and not _core.meets_traced(args):
+            return original(*args)
         items: Sequence[Any] = list(args[0]) if len(args) == 1 else args
+        if not _core.meets_traced(items):
+            return original(items) if len(args) == 1 else original(*args)
         observer = _core.current_observer()
         found = any(is_traced(item) and item._observer is observer for item in items)
         if not found or not all(is_number(item) for item in items):

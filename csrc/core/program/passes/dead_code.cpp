@@ -1,4 +1,5 @@
 // dead_code.cpp: drops what no output and no guard needs, and numbers the rest anew.
+#include "core/graph/scratch.hpp"
 #include "core/program/passes/passes.hpp"
 
 namespace tapegrad {
@@ -6,18 +7,24 @@ namespace tapegrad {
 std::size_t remove_dead_code(Draft& draft, bool) {
   Program& p = draft.program;
   const std::size_t before = p.code.size();
-  std::vector<std::uint32_t> place(before, 0);  // first whether it is needed, then where it goes
-  for (std::uint32_t o : p.outputs) place[o] = 1;
-  for (const Guard& g : p.guards) place[g.value] = 1;
+  Scratch<std::uint8_t> needed(before, 0);
+  for (std::uint32_t o : p.outputs) needed[o] = 1;
+  for (const Guard& g : p.guards) needed[g.value] = 1;
+  std::size_t dead = 0;
   for (std::size_t n = before; n-- > 0;) {
-    if (!place[n]) continue;
-    place[draft.same[n]] = 1;
-    p.for_each_operand(p.code[n], [&](std::uint32_t operand) { place[operand] = 1; });
+    if (!needed[n]) {
+      ++dead;
+      continue;
+    }
+    needed[draft.same[n]] = 1;
+    p.for_each_operand(p.code[n], [&](std::uint32_t operand) { needed[operand] = 1; });
   }
+  if (!dead) return 0;
+  Scratch<std::uint32_t> place(before);
   std::uint32_t kept = 0;
   std::vector<std::uint32_t> pool;
   for (std::size_t n = 0; n < before; ++n) {
-    if (!place[n]) continue;
+    if (!needed[n]) continue;
     Instruction i = p.code[n];
     p.map_operands(i, [&](std::uint32_t operand) { return place[operand]; });
     if (i.code == Code::sum || i.code == Code::linear) {
@@ -35,7 +42,7 @@ std::size_t remove_dead_code(Draft& draft, bool) {
   p.pool = std::move(pool);
   for (std::uint32_t& o : p.outputs) o = place[o];
   for (Guard& g : p.guards) g.value = place[g.value];
-  return before - kept;
+  return dead;
 }
 
 }  // namespace tapegrad

@@ -1,6 +1,7 @@
 // layers.cpp: finds sums of products that share their inputs, the neurons of a layer, and puts them next to each other,
 // their activations behind them, so that lane code computes them together. Computes nothing differently itself.
-#include <unordered_map>
+#include <algorithm>
+#include <utility>
 
 #include "core/program/passes/passes.hpp"
 
@@ -11,6 +12,38 @@ namespace {
 using U32 = std::uint32_t;
 constexpr U32 kNone = ~0u;
 
+// Numbers keys in the order in which they come. Open addressing; grows by doubling.
+class Numbering {
+ public:
+  U32 number_of(std::uint64_t key, bool* fresh) {
+    if (2 * std::size_t{count_} >= entries_.size()) grow();
+    Entry& entry = find(key);
+    *fresh = entry.number == kNone;
+    if (*fresh) entry = {key, count_++};
+    return entry.number;
+  }
+
+ private:
+  struct Entry {
+    std::uint64_t key = 0;
+    U32 number = kNone;
+  };
+  Entry& find(std::uint64_t key) {
+    const std::size_t last = entries_.size() - 1;
+    std::size_t at = (key * 0x9E3779B97F4A7C15u) >> 20 & last;
+    while (entries_[at].number != kNone && entries_[at].key != key) at = (at + 1) & last;
+    return entries_[at];
+  }
+  void grow() {
+    std::vector<Entry> before(std::max<std::size_t>(64, 2 * entries_.size()));
+    before.swap(entries_);
+    for (const Entry& entry : before)
+      if (entry.number != kNone) find(entry.key) = entry;
+  }
+  std::vector<Entry> entries_;
+  U32 count_ = 0;
+};
+
 class Grouping {
  public:
   explicit Grouping(const Draft& draft)
@@ -18,29 +51,28 @@ class Grouping {
         same_(draft.same),
         size_(static_cast<U32>(p_.code.size())),
         uses_(size_, 0),
-        user_(size_, kNone),
-        layer_(size_, kNone) {}
+        user_(size_, kNone) {}
 
   // Numbers the layers and counts them. One product by itself counts only next to others of the same input.
   LayerCounts find() {
     count_uses();
-    std::unordered_map<std::uint64_t, U32> layer_of_inputs;
+    Numbering layer_of_inputs;
     for (U32 n = 0; n < size_; ++n) {
       const Code code = p_.code[n].code;
       if (code != Code::sum && code != Code::add) continue;
       U32 products = 0;
       const std::uint64_t inputs = inputs_of(p_.code[n], products);
       if (!products) continue;
-      const auto [at, fresh] = layer_of_inputs.try_emplace(inputs, static_cast<U32>(members_.size()));
-      if (fresh) members_.emplace_back();
-      layer_[n] = at->second;
-      members_[at->second].push_back(n);
-      if (members_[at->second].size() == 1) products_.push_back(products);
+      bool fresh;
+      const U32 layer = layer_of_inputs.number_of(inputs, &fresh);
+      if (fresh) found_.push_back({0, products});
+      ++found_[layer].rows;
+      sums_.push_back({n, layer});
     }
     LayerCounts counts;
-    for (std::size_t k = 0; k < members_.size(); ++k) {
-      const std::size_t rows = members_[k].size();
-      if (rows == 1 && products_[k] == 1) continue;
+    for (const Found& found : found_) {
+      const U32 rows = found.rows;
+      if (rows == 1 && found.products == 1) continue;
       counts.dots += rows;
       ++counts.layers;
       shared_ = shared_ || rows > 1;
@@ -53,6 +85,12 @@ class Grouping {
 
   // The instructions in their new order.
   std::vector<U32> order() {
+    layer_.assign(size_, kNone);
+    members_.resize(found_.size());
+    for (const auto& [n, layer] : sums_) {
+      layer_[n] = layer;
+      members_[layer].push_back(n);
+    }
     order_.reserve(size_);
     placed_.assign(size_, false);
     for (U32 n = 0; n < size_; ++n)
@@ -152,7 +190,11 @@ class Grouping {
   const U32 size_;
   std::vector<U32> uses_, user_, layer_;
   std::vector<std::vector<U32>> members_;
-  std::vector<U32> products_;  // of each layer's first member
+  struct Found {
+    U32 rows, products;  // products of the first row
+  };
+  std::vector<Found> found_;               // layers
+  std::vector<std::pair<U32, U32>> sums_;  // sums of products, and the layer of each
   std::vector<U32> order_, rows_;
   std::vector<bool> placed_;
   bool shared_ = false;
@@ -169,7 +211,7 @@ std::size_t group_layers(Draft& draft, bool exact) {
   const std::vector<U32> order = grouping.order();
   std::vector<U32> place(order.size()), same(order.size());
   for (U32 n = 0; n < order.size(); ++n) place[order[n]] = n;
-  std::vector<Instruction> code;
+  LargeVector<Instruction> code;
   code.reserve(order.size());
   for (U32 n : order) {
     Instruction i = p.code[n];

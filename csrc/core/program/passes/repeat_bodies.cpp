@@ -31,12 +31,12 @@ class BodyBuilder {
     most_choices_ = 16 + blocks.size / 2;
   }
 
-  std::optional<Repeat> build(const std::vector<std::vector<U32>>& outputs, std::string* miss) {
+  std::optional<Repeat> build(const std::vector<std::vector<U32>>& outputs, Miss* miss) {
     bool sound = compare();
     U32 slot = 0;
     for (U32 position = 0; sound && position < blocks_.size; ++position) sound = add(position, &slot);
     if (!sound) {
-      *miss = std::move(miss_);
+      *miss = miss_;
       return std::nullopt;
     }
     for (const std::vector<U32>& positions : outputs) {
@@ -77,8 +77,9 @@ class BodyBuilder {
         const Instruction& first = p_.code[blocks_.at(0, position)];
         const Instruction& i = p_.code[blocks_.at(k, position)];
         if (!same_operation(first, i)) {
-          miss_ = "operation " + std::to_string(position + 1) + " is " + name_of(i.code) + " in repeat " +
-                  std::to_string(lane + 1) + ", but " + name_of(first.code) + " in the first";
+          miss_ = {Miss::Kind::operation, static_cast<U32>(lanes_), blocks_.size, lane, position};
+          miss_.value = blocks_.at(k, position);
+          miss_.expected = blocks_.at(0, position);
           return false;
         }
         const U32 count = operand_count(i);
@@ -201,8 +202,13 @@ class BodyBuilder {
     }
     most_choices_ -= std::min(most_choices_, choices.size() - 1);
     if (choices.size() > kMaxChoices || !most_choices_) {
-      miss_ = "operand " + std::to_string(slot + 1) + " of operation " + std::to_string(position + 1) + " (" +
-              name_of(p_.code[blocks_.at(0, position)].code) + ") is another value of the block in most repeats";
+      std::size_t k = 1;
+      while (k + 1 < lanes_ && which[k] == which[0]) ++k;
+      miss_ = {Miss::Kind::operand, static_cast<U32>(lanes_), blocks_.size, blocks_.lanes[k], position, slot};
+      miss_.value = blocks_.at(k, position);
+      miss_.expected = blocks_.at(0, position);
+      miss_.taken = operands_[k];
+      miss_.pattern = operands_[0];
       return false;
     }
     std::sort(choices.begin(), choices.end());
@@ -237,7 +243,7 @@ class BodyBuilder {
   const std::size_t lanes_;
   Repeat out_;
   Program body_;
-  std::string miss_;
+  Miss miss_{};
   std::vector<std::uint64_t> model_;   // symbols of the first lane's operands, operation by operation
   std::vector<std::uint8_t> differs_;  // whether another lane has another
   std::vector<U32> operands_;          // the operand at hand, one a lane
@@ -252,7 +258,7 @@ class BodyBuilder {
 }  // namespace
 
 std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
-                                 const std::vector<std::vector<U32>>& outputs, std::string* miss) {
+                                 const std::vector<std::vector<U32>>& outputs, Miss* miss) {
   return BodyBuilder(p, blocks, spots).build(outputs, miss);
 }
 

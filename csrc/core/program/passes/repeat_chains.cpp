@@ -19,8 +19,14 @@ Chains find_chains(const Program& p, const std::vector<U32>& uses) {
   Chains out;
   out.before.assign(size, kNone);
   std::vector<U32> lengths(size, 0);  // links up to this one, and whether there is a next
+  std::vector<U32> reach(size);       // back along the newest operands, which are those of a block's own
   for (U32 n = 0; n < size; ++n) {
     const Instruction& i = p.code[n];
+    reach[n] = n;
+    U32 newest = 0;
+    p.for_each_operand(i, [&](U32 o) {
+      if (o >= newest && !is_leaf(p.code[o].code)) newest = o, reach[n] = reach[o];
+    });
     if (!chains(i.code)) continue;
     // Where both operands could be links the longer side is the chain.
     const auto length = [&](U32 operand) {
@@ -37,7 +43,7 @@ Chains find_chains(const Program& p, const std::vector<U32>& uses) {
     const Instruction& i = p.code[n];
     const bool sum = i.code == Code::sum;
     if (!(sum ? i.b >= kMinLanes : lengths[n] + 1 >= kMinLanes && !(lengths[n] & kInner))) continue;
-    ChainInfo c{n, 0, kNone};
+    ChainInfo c{n, 0, kNone, 0};
     const auto take = [&](U32 term) {
       if (is_leaf(p.code[term].code)) return;
       ++c.repeats;
@@ -52,7 +58,9 @@ Chains find_chains(const Program& p, const std::vector<U32>& uses) {
       take(p.code[link].a);
       take(p.code[link].b);
     }
-    if (c.repeats >= kMinLanes) out.found.push_back(c);
+    if (c.repeats < kMinLanes) continue;
+    c.reach = reach[c.first];
+    out.found.push_back(c);
   }
   return out;
 }

@@ -22,6 +22,7 @@ struct ChainInfo {
   U32 end;      // its last link
   U32 repeats;  // how many
   U32 first;    // the smallest of these terms: from here to the end it spans
+  U32 reach;    // where what leads to that term began: terms may be summed long after they were made
 };
 struct Chains {
   std::vector<ChainInfo> found;
@@ -58,7 +59,16 @@ struct Blocks {
 // column. An output is the sum of the values at some positions of a block. Uniforms and columns name values of the
 // program. Nothing where an operand differs in more ways than it is worth; `miss` then tells which.
 std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
-                                 const std::vector<std::vector<U32>>& outputs, std::string* miss);
+                                 const std::vector<std::vector<U32>>& outputs, Miss* miss);
+
+// repeat_misses.cpp. How a repeat differs from a model: in an operation, or in how many it has.
+Miss difference(const Program& p, const Blocks& blocks, U32 model_size, U32 size);
+
+// The first operand that the blocks take from different values outside, in the first two that differ.
+Miss gathered_operand(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots);
+
+// A chain of equal steps, each from what the one before made, that spans most of the program.
+std::optional<Miss> find_recurrence(const Program& p);
 
 // What the search found, in values of the program.
 struct Findings {

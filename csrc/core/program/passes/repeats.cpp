@@ -74,15 +74,17 @@ class Finder {
     findings_ = {};
     modified_.clear();
     tried_.clear();
+    unlike_.reset();
     rest_.clear();
     started_ = false;
     passes_ = 0;
     std::vector<ChainInfo> open = chains_.found;
-    if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0});
+    if (result_repeats_ >= kMinLanes) open.push_back({kNone, result_repeats_, 0, 0});
     // The widest first: what lies inside its repeats need not be looked at again.
-    const auto span = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)} - c.first; };
+    const auto end_of = [this](const ChainInfo& c) { return std::size_t{(c.end == kNone ? size_ : c.end)}; };
+    const auto span = [&](const ChainInfo& c) { return end_of(c) - c.reach; };
     // Few repeats are worth it only where they are most of the program.
-    std::erase_if(open, [&](const ChainInfo& c) { return c.repeats < kSomeLanes && span(c) < size_ / 4; });
+    std::erase_if(open, [&](const ChainInfo& c) { return c.repeats < kSomeLanes && end_of(c) - c.first < size_ / 4; });
     std::sort(open.begin(), open.end(), [&](const ChainInfo& a, const ChainInfo& b) {
       return std::make_pair(span(a), a.end) > std::make_pair(span(b), b.end);
     });
@@ -107,6 +109,7 @@ class Finder {
       for (U32 end : candidates_)
         if (roles_[end] == kCandidate) roles_[end] = kPlain;
     }
+    if (unlike_ && findings_.repeats.empty() && report_.missed.empty()) report_.missed.push_back(*unlike_);
     if (report_.missed.size() > kMaxTold) report_.missed.resize(kMaxTold);
     return std::move(findings_);
   }
@@ -162,11 +165,9 @@ class Finder {
       if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
     }
     if (2 * carried_ >= c.repeats) {
-      std::string text = "%";
-      text += std::to_string(first_carried_) + " (" + name_of(p_.code[first_carried_].code);
-      text +=
-          ") is used by its own and by later repeats: what is carried on from repeat to repeat is computed one after ";
-      report_.missed.push_back(text + "the other");
+      Miss miss{Miss::Kind::carried, c.repeats};
+      miss.value = first_carried_;
+      report_.missed.push_back(miss);
     }
     return group(c.repeats) || stack(c.repeats);
   }
@@ -346,21 +347,29 @@ class Finder {
     std::stable_sort(groups.begin(), groups.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
     std::vector<U32> others;
     bool any = false;
+    U32 model = kNone;  // a repeat of the most frequent kind that will do
+    unlike_.reset();
     for (const auto& group : groups) {
       Blocks blocks{&nodes, group, {}, starts[group[0] + 1] - starts[group[0]]};
       for (U32 k : group) blocks.starts.push_back(starts[k]);
       if (group.size() >= kMinLanes && accept(blocks)) {
         any = true;
+        if (model == kNone) model = group[0];
         continue;
       }
       others.insert(others.end(), group.begin(), group.end());
     }
     const bool tried = groups.size() == 1;
-    if (others.size() >= kMinLanes && !tried) {
-      std::sort(others.begin(), others.end());
-      any = accept_tails(nodes, starts, others) || any;
-    } else if (any) {
-      for (U32 k : others) tell_difference(nodes, starts, groups[0][0], k);
+    std::sort(others.begin(), others.end());
+    const bool tails = others.size() >= kMinLanes && !tried && accept_tails(nodes, starts, others);
+    if (any && !tails)
+      for (U32 k : others) tell_difference(nodes, starts, model, k);
+    any = any || tails;
+    if (!any && !unlike_ && groups.size() > 1 && 4 * nodes.size() >= size_) {
+      unlike_ =
+          difference_of(nodes, starts, std::min(groups[0][0], groups[1][0]), std::max(groups[0][0], groups[1][0]));
+      unlike_->repeats = static_cast<U32>(lanes);
+      unlike_->count = static_cast<U32>(groups.size());
     }
     if (any) {
       std::erase_if(rest_, [&](U32 n) { return findings_.owner[n] != kNone || findings_.dropped[n]; });
@@ -399,7 +408,11 @@ class Finder {
 
   bool accept(const Blocks& blocks) {
     const std::size_t count = blocks.lanes.size();
-    if (count * blocks.size < kMinOperations && !always_) return false;
+    const auto small = [&] {
+      if (4 * count * blocks.size >= size_) unlike_ = Miss{Miss::Kind::small, static_cast<U32>(count), blocks.size};
+      return false;
+    };
+    if (count * blocks.size < kMinOperations && !always_) return small();
     double scalar = 0.0, rolled = 0.0;
     for (U32 position = 0; position < blocks.size; ++position) {
       const Times t = times_of(p_.code[blocks.at(0, position)].code);
@@ -409,7 +422,7 @@ class Finder {
     const auto gain = [&](std::size_t gathered) {
       return always_ || kRepeat + rolled + kGathered * static_cast<double>(count * gathered) < 0.7 * scalar;
     };
-    if (!gain(0)) return false;
+    if (!gain(0)) return small();
     std::vector<std::vector<U32>> outputs;  // positions whose sum is handed on
     std::vector<std::size_t> sums;          // chains
     for (std::size_t c = 0; c < active_.size(); ++c) {
@@ -432,11 +445,10 @@ class Finder {
         outs.back().push_back(leaks_[n] ? n : kNone);
       }
     }
-    std::string miss;
+    Miss miss{};
     std::optional<Repeat> repeat = build_body(p_, blocks, spots_, outputs, &miss);
     if (!repeat) {
-      report_.missed.push_back(std::to_string(count) + " repeats of a block of " + std::to_string(blocks.size) +
-                               " operations are not run as lanes: " + miss);
+      report_.missed.push_back(miss);
       return false;
     }
     std::size_t gathered = outs.size();
@@ -444,9 +456,9 @@ class Finder {
       gathered += !c.places.empty() &&
                   !(p_.code[c.places[0]].code == Code::input && p_.code[c.places.back()].code == Code::input);
     if (!gain(gathered)) {
-      report_.missed.push_back(std::to_string(count) + " repeats of a block of " + std::to_string(blocks.size) +
-                               " operations are not run as lanes: they read " + std::to_string(gathered) +
-                               " values that differ from repeat to repeat, which costs more than it saves");
+      miss = gathered_operand(p_, blocks, spots_);
+      miss.count = static_cast<U32>(gathered);
+      report_.missed.push_back(miss);
       return false;
     }
     const auto index = static_cast<U32>(findings_.repeats.size());
@@ -511,21 +523,12 @@ class Finder {
   }
 
   void tell_difference(const std::vector<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) {
-    if (report_.missed.size() >= kMaxTold) return;
-    const U32 model_size = starts[model + 1] - starts[model], size = starts[other + 1] - starts[other];
-    U32 at = 0;
-    while (at < std::min(model_size, size) &&
-           same_operation(p_.code[nodes[starts[model] + at]], p_.code[nodes[starts[other] + at]]))
-      ++at;
-    std::string text = "repeat " + std::to_string(other + 1) + " is computed by itself: ";
-    if (at < std::min(model_size, size)) {
-      const auto name = [&](U32 lane) { return std::string(name_of(p_.code[nodes[starts[lane] + at]].code)); };
-      text += "its operation " + std::to_string(at + 1) + " (%" + std::to_string(nodes[starts[other] + at]) + ") is " +
-              name(other) + " where the others have " + name(model);
-    } else {
-      text += "it has " + std::to_string(size) + " operations, the others " + std::to_string(model_size);
-    }
-    report_.missed.push_back(text);
+    if (report_.missed.size() < kMaxTold) report_.missed.push_back(difference_of(nodes, starts, model, other));
+  }
+
+  Miss difference_of(const std::vector<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) const {
+    const Blocks blocks{&nodes, {model, other}, {starts[model], starts[other]}, 0};
+    return difference(p_, blocks, starts[model + 1] - starts[model], starts[other + 1] - starts[other]);
   }
 
   const Program& p_;
@@ -539,6 +542,7 @@ class Finder {
   Findings findings_;
   std::unordered_map<U32, U32> modified_;  // ends of chains in findings_.chains
   std::unordered_set<U32> tried_;
+  std::optional<Miss> unlike_;   // why the last repeats would not do; told where none do
   std::vector<U32> candidates_;  // ends of the chains of this round
   std::vector<std::uint8_t> roles_;
   std::vector<U32> segments_;            // lane of each repeat; empty where each is its own
@@ -556,6 +560,13 @@ class Finder {
   std::vector<Chain> active_;
 };
 
+// Where values are carried on, that says it.
+void tell_recurrence(const Program& p, RepeatReport* report) {
+  for (const Miss& miss : report->missed)
+    if (miss.kind == Miss::Kind::carried) return;
+  if (const std::optional<Miss> miss = find_recurrence(p)) report->missed.insert(report->missed.begin(), *miss);
+}
+
 }  // namespace
 
 }  // namespace repeats
@@ -565,11 +576,15 @@ RepeatPlan find_repeats(const Program& program, RepeatReport* report, bool alway
   repeats::Finder finder(program, report, always);
   for (std::size_t rounds : {repeats::kMaxRounds, std::size_t{1}}) {
     repeats::Findings found = finder.search(rounds);
-    if (found.repeats.empty()) return {};
+    if (found.repeats.empty()) break;
     RepeatPlan plan;
-    if (repeats::plan_stages(program, std::move(found), &plan)) return plan;
+    if (repeats::plan_stages(program, std::move(found), &plan)) {
+      if (2 * plan.rolled < program.code.size()) repeats::tell_recurrence(program, report);
+      return plan;
+    }
+    *report = {};
   }
-  *report = {};
+  repeats::tell_recurrence(program, report);
   return {};
 }
 

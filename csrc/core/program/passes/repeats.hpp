@@ -55,9 +55,29 @@ struct RepeatPlan {
   std::size_t rolled = 0;                                   // operations of the program that the repeats replace
 };
 
+// Why a near miss did not qualify: the first operation or operand that breaks the pattern, in values of the program
+// (kNoPlace: none). Repeats, operations and operands are counted from 0.
+struct Miss {
+  enum class Kind : std::uint8_t {
+    operation,   // `value` in this repeat, `expected` in the others
+    length,      // likewise, where one of the two has no such operation any more
+    operand,     // this operand of `value` is ever another value of the block
+    gathered,    // running them costs more than it saves: `count` operands differ, such as this one of `value`
+    carried,     // `value` is used by its own repeat and by later ones
+    small,       // all alike, but too few operations to gain anything
+    recurrence,  // `repeats` steps of `size` operations, each from what the one before made, last in `value`
+  };
+  Kind kind;
+  std::uint32_t repeats = 0, size = 0;  // how many repeats, of how many operations
+  std::uint32_t repeat = 0, operation = 0, operand = 0;
+  std::uint32_t count = 0;                              // of gathered; else how many kinds of repeats, if none will do
+  std::uint32_t value = kNoPlace, expected = kNoPlace;  // of the repeat that differs, and of the first
+  std::uint32_t taken = kNoPlace, pattern = kNoPlace;   // the operand's values there
+};
+
 struct RepeatReport {
-  std::vector<std::string> found;   // one sentence a repeat
-  std::vector<std::string> missed;  // why a near miss did not qualify: the first operation or operand that differs
+  std::vector<std::string> found;  // one sentence a repeat
+  std::vector<Miss> missed;
 };
 
 // A plan without repeats where none is worth while; with `always`, for tests, all that can be run as lanes. Time and

@@ -2,6 +2,7 @@
 // have to keep every bit, a chain is cut before an operand whose gradient would get its parts in another order.
 #include <algorithm>
 
+#include "core/graph/scratch.hpp"
 #include "core/program/passes/passes.hpp"
 
 namespace tapegrad {
@@ -9,10 +10,14 @@ namespace tapegrad {
 std::size_t merge_sum_chains(Draft& draft, bool exact) {
   Program& p = draft.program;
   const auto size = static_cast<std::uint32_t>(p.code.size());
+  const auto adds = [&](std::uint32_t n) { return p.code[n].code == Code::add; };
+  bool any = false;
+  for (std::uint32_t n = 0; n < size && !any; ++n) any = adds(n) && (adds(p.code[n].a) || adds(p.code[n].b));
+  if (!any) return 0;
   constexpr std::uint32_t kNever = ~0u;
-  std::vector<std::uint32_t> uses(size, 0);
-  std::vector<std::uint32_t> next(size, kNever);  // the nearest use after the instruction at hand
-  std::vector<std::uint32_t> next_a(size, kNever), next_b(size, kNever);  // of each addition's operands
+  Scratch<std::uint32_t> uses(size, 0);
+  Scratch<std::uint32_t> next(size, kNever);          // the nearest use after the instruction at hand
+  Scratch<std::uint32_t> next_a(size), next_b(size);  // of each addition's operands
   for (std::uint32_t o : p.outputs) ++uses[o];
   for (const Guard& g : p.guards) ++uses[g.value];
   for (std::uint32_t n = size; n-- > 0;) {
@@ -27,15 +32,13 @@ std::size_t merge_sum_chains(Draft& draft, bool exact) {
     });
     if (draft.same[n] != n) uses[draft.same[n]] += 2;  // its value is asked for by itself
   }
-  const auto is_link = [&](std::uint32_t n) {
-    return p.code[n].code == Code::add && uses[n] == 1 && draft.same[n] == n;
-  };
+  const auto is_link = [&](std::uint32_t n) { return adds(n) && uses[n] == 1 && draft.same[n] == n; };
 
   std::size_t count = 0;
-  std::vector<bool> merged(size, false);
+  Scratch<std::uint8_t> merged(size, 0);
   std::vector<std::uint32_t> terms;
   for (std::uint32_t n = size; n-- > 0;) {
-    if (p.code[n].code != Code::add || merged[n] || draft.same[n] != n) continue;
+    if (!adds(n) || merged[n] || draft.same[n] != n) continue;
     terms.clear();
     std::uint32_t link = n;
     for (;;) {
@@ -47,7 +50,7 @@ std::size_t merge_sum_chains(Draft& draft, bool exact) {
       // between.
       if (exact && (next_a[inner] < n || next_b[inner] < n)) break;
       terms.push_back(term);
-      merged[inner] = true;
+      merged[inner] = 1;
       link = inner;
     }
     if (link == n) continue;
