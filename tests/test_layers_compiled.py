@@ -162,6 +162,9 @@ def test_found_in_words() -> None:
     f = tapegrad.compile(lambda x, y: w[0] * x + w[1] * y)
     f(1.0, 2.0)
     assert f.program.found == ["1 dot product"]
+    f = tapegrad.compile(lambda x, y: (p := w[0] * x) * (p + w[1] * y))  # one of its products is used again
+    f(1.0, 2.0)
+    assert f.program.found == []
     f = tapegrad.compile(lambda x, y: x * y + x)
     f(1.0, 2.0)
     assert f.program.found == []

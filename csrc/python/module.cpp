@@ -49,6 +49,15 @@ PyMethodDef fast_functions[] = {
      "does and returns, where each of args is an array of doubles in C order with a lane\nof the shape given on its "
      "first axis, and nothing has changed since the recording. None for all other arguments, and\nwhere a guard does "
      "not hold."},
+    {"values_over_lanes", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(values_over_lanes)), METH_FASTCALL,
+     "values_over_lanes($module, program, checks, shapes, args, threads, /)\n--\n\nThe outputs of run_lanes(), an "
+     "array "
+     "each, or None as backward_over_lanes() has it."},
+    {"gradients_over_lanes", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(gradients_over_lanes)),
+     METH_FASTCALL,
+     "gradients_over_lanes($module, program, checks, shapes, args, chosen, threads, /)\n--\n\n(values, gradients by "
+     "the "
+     "arguments chosen, each of its argument's shape), or None as backward_over_lanes() has it."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self, SupportsFloat, SupportsIndex, TypeAlias, final
 
+import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
@@ -136,6 +137,23 @@ def backward_over_lanes(
     threads: int,
     /,
 ) -> float | None: ...
+def values_over_lanes(
+    program: Program,
+    checks: tuple[Any, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    args: tuple[Any, ...],
+    threads: int,
+    /,
+) -> list[NDArray[np.float64]] | None: ...
+def gradients_over_lanes(
+    program: Program,
+    checks: tuple[Any, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    args: tuple[Any, ...],
+    chosen: tuple[int, ...],
+    threads: int,
+    /,
+) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...]] | None: ...
 def live_nodes() -> int: ...
 def reserved_bytes() -> int: ...
 def enter_mode(mode: int, on: bool, /) -> bool: ...

@@ -1,11 +1,13 @@
 // fuzz_programs.cpp: byte strings as programs for the compiler: text and back, damaged text, every mix of passes and
 // ways of lowering beside a reference that computes one instruction after the other, and lanes beside single runs.
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
 #include "core/ops/ops.hpp"
 #include "core/program/passes/passes.hpp"
+#include "core/replay/columns.hpp"
 #include "core/replay/lower.hpp"
 #include "core/replay/replay.hpp"
 #include "core/replay/replay_lanes.hpp"
@@ -326,7 +328,12 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   how.forward_only = false;
   how.param_gradients = true;
   how.input_gradients.assign(p.inputs, true);
-  const LaneCode code(lower_steps(simplify(p, in.coin(), choose_off(in), nullptr), how), in.coin());
+  const Draft draft = simplify(p, in.coin(), choose_off(in), nullptr);
+  const LaneCode code(lower_steps(draft, how), in.coin());
+  how.fresh_inputs = true;
+  const Lowered gathered = lower(draft, how);
+  std::optional<ColumnCode> columns_code;
+  if (ColumnCode::suits(gathered)) columns_code.emplace(gathered);
   Numbers out(lanes), sums(p.params);
   std::vector<const double*> data;
   std::vector<double*> to;
@@ -346,14 +353,17 @@ void run_lanes(Bytes& in, const Program& p, const Numbers& params) {
   run.input_gradients = to.data();
   run.gradient_strides = strides.data();
   run.param_gradients = sums.data();
-  LaneGuards guards;
-  code.run(run, &guards);
-  for (std::size_t failures : guards.failures)
-    if (failures) return;
-  for (std::size_t k = 0; k < lanes; ++k) REQUIRE(close(out[k], expected[k]));
-  for (std::size_t i = 0; i < p.inputs; ++i)
-    for (std::size_t k = 0; k < lanes; ++k) REQUIRE(close(gradients[i][k], by_inputs[i][k]));
-  for (std::size_t i = 0; i < p.params; ++i) REQUIRE(std::fabs(sums[i] - by_params[i]) <= 1e-9 * (1 + magnitude[i]));
+  for (const bool by_columns : {false, true}) {
+    if (by_columns && !columns_code) continue;
+    LaneGuards guards;
+    by_columns ? columns_code->run(run, &guards) : code.run(run, &guards);
+    for (std::size_t failures : guards.failures)
+      if (failures) return;
+    for (std::size_t k = 0; k < lanes; ++k) REQUIRE(close(out[k], expected[k]));
+    for (std::size_t i = 0; i < p.inputs; ++i)
+      for (std::size_t k = 0; k < lanes; ++k) REQUIRE(close(gradients[i][k], by_inputs[i][k]));
+    for (std::size_t i = 0; i < p.params; ++i) REQUIRE(std::fabs(sums[i] - by_params[i]) <= 1e-9 * (1 + magnitude[i]));
+  }
 }
 
 // Text with a few bytes changed: refused, or a program that runs.

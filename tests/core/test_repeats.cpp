@@ -468,6 +468,7 @@ void test_tails() {
   CHECK(plan.repeats.size() == 1);
   CHECK(plan.repeats[0].lanes == lanes);
   CHECK(plan.repeats[0].columns.size() == 1);
+  CHECK(plan.rolled == 3 * lanes + lanes - 1);  // two products and a sine each, and all links but the last
   compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
 }
 
@@ -486,11 +487,78 @@ void test_terms_at_different_positions() {
     total = w.op(Code::add, total, k % 2 ? a[k] : b[k]);
     other = w.op(Code::add, other, k % 2 ? b[k] : a[k]);
   }
-  w.p.outputs.push_back(w.op(Code::add, total, w.op(Code::mul, other, w.constant(3.0))));
+  w.p.outputs.push_back(w.op(Code::mul, total, w.op(Code::sin, other)));  // an addition would be one more link
   RepeatReport report;
   const RepeatPlan plan = find_repeats(w.p, &report, true);
-  CHECK(!plan.repeats.empty());
+  CHECK(plan.repeats.size() == 1);
+  CHECK(plan.repeats[0].lanes == lanes);
   compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
+}
+
+// A running total of which a part is used again, and the total of another loop that reads one repeat of the first.
+void test_parts_that_are_used_again() {
+  std::mt19937 random(22);
+  const U32 lanes = 60;
+  Writer w(3, lanes);
+  std::vector<U32> v;
+  for (U32 k = 0; k < lanes; ++k) v.push_back(w.op(Code::sin, w.op(Code::mul, w.inputs[k], w.param(0))));
+  U32 total = w.constant(0.0), part = 0;
+  for (U32 k = 0; k < lanes; ++k) {
+    total = w.op(Code::add, total, v[k]);
+    if (k == lanes / 2) part = total;
+  }
+  U32 product = w.constant(1.0);
+  for (U32 k = 0; k < 2 * lanes; ++k) {
+    const U32 own = w.op(Code::exp, w.op(Code::mul, w.inputs[k / 2], w.constant(0.01 * k)));
+    const U32 near_one = w.op(Code::mul, w.op(Code::sin, w.op(Code::add, own, v[7])), w.constant(0.01));
+    product = w.op(Code::mul, product, w.op(Code::exp, near_one));
+  }
+  w.p.outputs.push_back(w.op(Code::add, w.op(Code::mul, total, w.op(Code::sin, part)), product));
+  RepeatReport report;
+  const RepeatPlan plan = find_repeats(w.p, &report, true);
+  CHECK(plan.repeats.size() >= 2);
+  compare(w.p, plan, numbers(random, lanes), numbers(random, 3));
+}
+
+// Two sums over the same repeats, of which only the one that is found second has a gradient.
+void test_a_sum_without_gradient() {
+  std::mt19937 random(24);
+  const U32 lanes = 50;
+  Writer w(2, lanes);
+  std::vector<U32> v;
+  for (U32 k = 0; k < lanes; ++k) v.push_back(w.op(Code::sin, w.op(Code::mul, w.inputs[k], w.param(0))));
+  U32 total = w.constant(0.0), weight = w.constant(0.0);
+  for (U32 k = 0; k < lanes; ++k) {
+    total = w.op(Code::add, total, v[k]);
+    weight = w.op(Code::add, weight, w.op(Code::detach, w.op(Code::exp, v[k])));
+  }
+  w.p.outputs.push_back(w.op(Code::add, w.op(Code::mul, total, w.param(1)), w.op(Code::mul, weight, w.constant(2.0))));
+  RepeatReport report;
+  const RepeatPlan plan = find_repeats(w.p, &report, true);
+  CHECK(plan.repeats.size() == 1);
+  CHECK(plan.repeats[0].sums.size() == 2);
+  compare(w.p, plan, numbers(random, lanes), numbers(random, 2));
+}
+
+// Sequences whose steps are each added to the total twice: a block has its value at one place for both.
+void test_terms_that_are_summed_twice() {
+  std::mt19937 random(23);
+  const U32 sequences = 24, steps = 4;
+  Writer w(2, sequences * steps);
+  U32 total = w.constant(0.0);
+  for (U32 s = 0; s < sequences; ++s) {
+    U32 h = w.constant(0.0);
+    for (U32 t = 0; t < steps; ++t) {
+      h = w.op(Code::tanh, w.op(Code::mul, w.op(Code::add, w.inputs[s * steps + t], h), w.param(t % 2)));
+      total = w.op(Code::add, w.op(Code::add, total, h), h);
+    }
+  }
+  w.p.outputs.push_back(w.op(Code::sin, total));
+  RepeatReport report;
+  const RepeatPlan plan = find_repeats(w.p, &report, true);
+  CHECK(plan.repeats.size() == 1);
+  CHECK(plan.repeats[0].lanes == sequences);
+  compare(w.p, plan, numbers(random, w.p.inputs), numbers(random, 2));
 }
 
 // What is done with the sums decides whether their gradients are known beforehand.
@@ -509,7 +577,7 @@ void test_ends() {
                         w.op(Code::mul, total, squares),
                         w.op(Code::div, total, squares),
                         w.op(Code::mul, total, w.param(1)),
-                        w.p.add({Code::select, w.op(Code::less, squares, total), total, w.param(1)}),
+                        w.p.add({Code::select, w.op(Code::less, total, squares), total, w.param(1)}),
                         w.p.add({Code::select, w.op(Code::less, w.param(0), w.param(1)), total, squares})};
     w.p.outputs.push_back(ends[kind]);
     Draft draft(std::move(w.p));
@@ -563,6 +631,9 @@ int main() {
   test_labels_and_branches();
   test_tails();
   test_terms_at_different_positions();
+  test_parts_that_are_used_again();
+  test_a_sum_without_gradient();
+  test_terms_that_are_summed_twice();
   test_ends();
   test_nothing_repeats();
   test_switches();

@@ -37,13 +37,6 @@ ROWS: list[tuple[str, str, str, str]] = [
         "at = {std::min(at.lane, by.lane), std::min(at.lane, by.lane)};",
     ),
     (PASSES + "repeats.cpp", "products handed on as sums", "if (!chain.reduces) leaks_[term] = 1;", ""),
-    (PASSES + "repeats.cpp", "repeats that wait for each other", "if (after && own) return true;", ""),
-    (
-        PASSES + "repeats.cpp",
-        "what depends on a repeat looks free of it",
-        "after |= in_lane(o) ? !own : after_[o];",
-        "after |= in_lane(o) && !own;",
-    ),
     (
         PASSES + "repeats.cpp",
         "exponents do not count",
@@ -74,12 +67,11 @@ ROWS: list[tuple[str, str, str, str]] = [
         "all = all && found[lane] == model;",
         "all = all && found[lane].size() == model.size();",
     ),
-    (PASSES + "repeats.cpp", "one term for several repeats", "once = once && other != spot.position;", ""),
     (
         PASSES + "repeats.cpp",
         "terms that are summed twice",
         "chain.taken[chain.repeats[r]] = true;",
-        "",
+        "chain.taken[chain.repeats[r]] = false;",
     ),
     (
         PASSES + "repeats.cpp",
@@ -89,7 +81,6 @@ ROWS: list[tuple[str, str, str, str]] = [
     ),
     (PASSES + "repeats.cpp", "columns not asked for", "for (U32 v : c.places) asked_[v] = true;", ""),
     (PASSES + "repeats.cpp", "uniforms not asked for", "for (U32 v : repeat->uniforms) asked_[v] = true;", ""),
-    (PASSES + "repeats.cpp", "inner loops are summed inside", "if (stacked_) chain.reduces = false;", ""),
     # ---- bodies
     (
         PASSES + "repeat_bodies.cpp",
@@ -103,7 +94,6 @@ ROWS: list[tuple[str, str, str, str]] = [
         "all = all && bits_of(numbers[k]) == bits_of(first);",
         "",
     ),
-    (PASSES + "repeat_bodies.cpp", "columns alike by length", "return other.places == c.places &&", "return"),
     (
         PASSES + "repeat_bodies.cpp",
         "choices by the wrong lane",

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -59,7 +60,7 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
-// For vectors of what is as large as a program and stays.
+// For vectors of what is as large as a program and stays. Numbers that are added by resize() are not set to anything.
 template <typename T>
 struct LargeAllocator {
   using value_type = T;
@@ -68,6 +69,14 @@ struct LargeAllocator {
   LargeAllocator(const LargeAllocator<U>&) {}
   T* allocate(std::size_t count) { return static_cast<T*>(take_scratch(count * sizeof(T), true).memory); }
   void deallocate(T* p, std::size_t count) noexcept { give_back_scratch({p, scratch_bytes(count * sizeof(T))}); }
+  template <typename U>
+  void construct(U* p) {
+    ::new (static_cast<void*>(p)) U;
+  }
+  template <typename U, typename... Args>
+  void construct(U* p, Args&&... args) {
+    ::new (static_cast<void*>(p)) U(std::forward<Args>(args)...);
+  }
   bool operator==(const LargeAllocator&) const = default;
 };
 template <typename T>

@@ -6,6 +6,7 @@
 #include <new>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "core/graph/sweep.hpp"
 
@@ -15,20 +16,18 @@ namespace {
 
 class Recorder {
  public:
-  Recorder(std::uint64_t since, const RecordLabels& labels) : since_(since), labels_(labels) {}
-  ~Recorder() {
-    for (Node* n : scratched_) n->grad = 0.0;
-  }
+  Recorder(std::vector<Node*> newest_first, std::uint64_t since, const RecordLabels& labels)
+      : newest_first_(std::move(newest_first)), since_(since), labels_(labels) {}
+  ~Recorder() { clear_scratch(); }
+
+  const std::vector<Node*>& newest_first() const { return newest_first_; }
 
   void add_inputs(const std::vector<Node*>& inputs) {
     program_.inputs = static_cast<std::uint32_t>(inputs.size());
     for (std::uint32_t k = 0; k < inputs.size(); ++k) shared_[inputs[k]] = program_.add({Code::input, k});
   }
 
-  void reserve(std::size_t nodes) {
-    program_.code.reserve(nodes + nodes / 4);
-    scratched_.reserve(nodes + nodes / 4);
-  }
+  void reserve(std::size_t nodes) { program_.code.reserve(nodes + nodes / 4); }
 
   static void refuse_array(const Node* n) {
     if (n->op == Op::array || (n->flags & kArray))
@@ -84,6 +83,7 @@ class Recorder {
     }
     if (scratch && n->op == Op::leaf) {
       const std::uint32_t i = program_.add({Code::constant, 0, 0, 0, n->data});
+      constants_.push_back(n);
       remember(n, i);
       return i;
     }
@@ -135,18 +135,26 @@ class Recorder {
     if (all) whole_.insert(n);
   }
 
-  Recorded take() { return {std::move(program_), std::move(params_), {}, {}}; }
+  Recorded take() {
+    clear_scratch();
+    constants_.clear();
+    return {std::move(program_), std::move(params_), {}, std::exchange(newest_first_, {})};
+  }
 
  private:
+  void clear_scratch() {
+    for (Node* n : newest_first_)
+      if (is_new(n)) n->grad = 0.0;
+    for (Node* n : constants_) n->grad = 0.0;
+  }
   // The gradients of the nodes just made are all zero, and nobody reads them before the recording is done.
   static std::uint32_t read(const Node* n) {
     std::uint64_t bits;
     std::memcpy(&bits, &n->grad, sizeof bits);
     return static_cast<std::uint32_t>(bits);
   }
-  void remember(Node* n, std::uint32_t i) {
+  static void remember(Node* n, std::uint32_t i) {
     const std::uint64_t bits = i + 1;
-    scratched_.push_back(n);
     std::memcpy(&n->grad, &bits, sizeof bits);
   }
 
@@ -174,11 +182,12 @@ class Recorder {
     return i;
   }
 
+  std::vector<Node*> newest_first_;
   std::uint64_t since_;
   RecordLabels labels_;
   Program program_;
   std::vector<Node*> params_;
-  std::vector<Node*> scratched_;
+  std::vector<Node*> constants_;                     // leaves that nobody holds
   std::unordered_map<Node*, std::uint32_t> shared_;  // inputs, parameters
   std::unordered_set<Node*> whole_;                  // nodes that are ints in every run
   struct Seen {
@@ -203,8 +212,8 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
     ~Release() { arena.let_go(top); }
   } release{arena, top};
 
-  std::vector<Node*> newest_first = collect(top, false);
-  Recorder recorder(since, labels);
+  Recorder recorder(collect(top, false), since, labels);
+  const std::vector<Node*>& newest_first = recorder.newest_first();
   recorder.reserve(newest_first.size() + inputs.size());
   recorder.add_inputs(inputs);
   for (std::size_t k = newest_first.size(); k-- > 1;)
@@ -223,7 +232,6 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
   }
   Recorded recorded = recorder.take();
   recorded.whole_outputs = std::move(whole);
-  recorded.newest_first = std::move(newest_first);
   return recorded;
 }
 

@@ -2,6 +2,7 @@
 #include "core/replay/encode.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/replay/words.hpp"
 
@@ -15,7 +16,7 @@ class Encoder {
       : words_(stream.words.begin()),
         steps_(stream.steps.begin()),
         size_(stream.steps.size()),
-        layouts_(backward),
+        layouts_(layouts(backward)),
         backward_(backward),
         one_(one),
         at_once_(at_once) {
@@ -26,7 +27,7 @@ class Encoder {
     to_ = out_.data();
   }
 
-  std::vector<Word> run() {
+  LargeVector<Word> run() {
     for (std::size_t n = 0; n < size_;) {
       const Word kind = kind_of(n);
       std::size_t end = n + 1;
@@ -87,11 +88,11 @@ class Encoder {
   const Word* words_;
   const Word* steps_;
   const std::size_t size_;
-  const Layouts layouts_;
+  const Layout* const layouts_;
   const bool backward_;
   const Word one_;
   const AtOnce at_once_;
-  std::vector<Word> out_;
+  LargeVector<Word> out_;
   Word* to_;
   std::vector<Word> written_;  // the last run that wrote to each slot
   Word run_ = 0;
@@ -99,7 +100,7 @@ class Encoder {
 
 }  // namespace
 
-std::vector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once) {
+LargeVector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once) {
   const bool backward = direction == Direction::backward;
   return Encoder(lowered.streams[backward], backward, one, at_once).run();
 }

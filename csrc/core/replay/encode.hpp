@@ -10,8 +10,6 @@
 //   fused            see fused.hpp; in place of the number of steps that of their words
 #pragma once
 
-#include <vector>
-
 #include "core/replay/lower.hpp"
 
 namespace tapegrad {
@@ -23,6 +21,6 @@ using AtOnce = bool (*)(Code code);
 inline constexpr Word kFewestAtOnce = 3, kMostAtOnce = 64;  // steps in such a run
 
 // `one` is a slot that holds 1: it stands for factors that are not there, and for slots that are not read.
-std::vector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once);
+LargeVector<Word> encode(const Lowered& lowered, Direction direction, Word one, AtOnce at_once);
 
 }  // namespace tapegrad

@@ -74,11 +74,15 @@ Needs find_needs(const Draft& draft, const Lowering& how) {
   Needs needs;
   needs.flags = Scratch<std::uint8_t>(size, 0);
   if (!how.forward_only) needs.parts = Scratch<U32>(size, 0);
+  // Locals, since a byte written to `flags` might otherwise be any of them.
+  const Instruction* const code = p.code.data();
+  const U32* const first_same = same.data();
+  std::size_t part_count = 0, steps = 0, derivatives = 0;
   std::uint8_t* const flags = needs.flags.begin();
   U32* const parts = needs.parts.begin();
 
   for (U32 n = 0; n < size; ++n) {
-    const Instruction& i = p.code[n];
+    const Instruction& i = code[n];
     if (is_leaf(i.code) || i.code == Code::powc) needs.leaves.push_back(n);
     if (how.forward_only) continue;
     if (is_leaf(i.code)) {
@@ -96,20 +100,23 @@ Needs find_needs(const Draft& draft, const Lowering& how) {
 
   // Whatever is known of a value comes from newer ones, so that all is known when the walk comes to it.
   for (U32 n = size; n-- > 0;) {
-    const Instruction& i = p.code[n];
+    const Instruction& i = code[n];
     if (flags[n] & Needs::kLive) {
-      const auto ask = [&](U32 value) { flags[same[value]] |= Needs::kAsked; };
+      const auto ask = [&](U32 value) { flags[first_same[value]] |= Needs::kAsked; };
       for_each_differentiable(p, i, [&](U32 operand) {
         if (!(flags[operand] & Needs::kVaried)) return;
         flags[operand] |= Needs::kLive;
         ++parts[operand];
-        ++needs.part_count;
+        ++part_count;
       });
-      needs.derivatives += i.code != Code::add && i.code != Code::mul && !is_leaf(i.code);
+      derivatives += i.code != Code::add && i.code != Code::mul && !is_leaf(i.code);
       if (i.code == Code::select) ask(i.a);
       if (i.code == Code::linear)
         for (U32 k = 0; k < i.b; ++k) ask(p.pool[i.a + i.b + k]);
-      if (i.code < Code::table_end && i.code != Code::add) {
+      if (i.code == Code::mul) {
+        if (flags[i.a] & Needs::kLive) ask(i.b);
+        if (flags[i.b] & Needs::kLive) ask(i.a);
+      } else if (i.code < Code::table_end && i.code != Code::add) {
         const int arity = kArity[static_cast<int>(i.code)];
         for (int k = 0; k < arity; ++k) {
           if (!(flags[k ? i.b : i.a] & Needs::kLive)) continue;
@@ -121,17 +128,17 @@ Needs find_needs(const Draft& draft, const Lowering& how) {
       }
     }
     std::uint8_t own = flags[n];
-    if (!(own & (Needs::kAsked | Needs::kUsed)) || same[n] != n) continue;
+    if (!(own & (Needs::kAsked | Needs::kUsed)) || first_same[n] != n) continue;
     own |= Needs::kNeeded;
     constexpr std::uint8_t kOnceBySum = Needs::kUsed | Needs::kBySum;
     if (i.code == Code::mul && how.fuse_products &&
         (own & (kOnceBySum | Needs::kUsedAgain | Needs::kAsked)) == kOnceBySum)
       own |= Needs::kFused;
     flags[n] = own;
-    needs.steps += !(own & Needs::kFused) && !is_leaf(i.code);
+    steps += !(own & Needs::kFused) && !is_leaf(i.code);
     const std::uint8_t first = i.code == Code::add || i.code == Code::sum ? kOnceBySum : std::uint8_t{Needs::kUsed};
     const auto use = [&](U32 operand) {
-      std::uint8_t& f = flags[same[operand]];
+      std::uint8_t& f = flags[first_same[operand]];
       f |= f & Needs::kUsed ? std::uint8_t{Needs::kUsedAgain} : first;
     };
     if (i.code == Code::linear)
@@ -139,6 +146,9 @@ Needs find_needs(const Draft& draft, const Lowering& how) {
     else
       p.for_each_operand(i, use);
   }
+  needs.part_count = part_count;
+  needs.steps = steps;
+  needs.derivatives = derivatives;
   return needs;
 }
 

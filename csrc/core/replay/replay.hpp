@@ -36,7 +36,7 @@ class ScalarCode {
   void backward(double* memory) const;
 
  private:
-  std::vector<std::uint32_t> forward_, backward_;
+  LargeVector<Word> forward_, backward_;
   std::vector<double> constants_;
   std::size_t slots_;
   bool exact_;

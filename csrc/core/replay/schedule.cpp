@@ -2,6 +2,7 @@
 #include "core/replay/schedule.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace tapegrad {
@@ -15,6 +16,36 @@ constexpr U32 kWindow = 1024;
 constexpr std::size_t kMany = 16;
 constexpr U32 kNone = ~0u;
 
+// Whether in each of a few samples of a long stream most steps wait for the one before them: then all of them would be
+// looked at for nothing.
+bool looks_like_chain(const Stream& stream, bool backward) {
+  constexpr std::size_t kSamples = 8, kSteps = 256, kPlaces = 2048;
+  if (stream.steps.size() < 8 * kSamples * kSteps) return false;
+  struct Written {
+    Word register_;
+    U32 depth;
+  };
+  std::vector<Written> written(kPlaces);  // by the registers' last bits: a register may hide another, seldom
+  for (std::size_t sample = 0; sample < kSamples; ++sample) {
+    std::fill(written.begin(), written.end(), Written{kNone, 0});
+    const std::size_t begin = sample * (stream.steps.size() - kSteps) / (kSamples - 1);
+    U32 longest = 0;
+    for (std::size_t n = begin; n < begin + kSteps; ++n) {
+      const Word* w = &stream.words[stream.steps[n]];
+      const Layout layout = layouts(backward)[*w++];
+      U32 depth = 0;
+      for (const Word* at = w + (layout.adds ? 0 : layout.writes); at < w + words_of(layout, w); ++at) {
+        const Written& by = written[*at % kPlaces];
+        if (by.register_ == *at) depth = std::max(depth, by.depth);
+      }
+      longest = std::max(longest, ++depth);
+      for (const Word* at = w; at < w + layout.writes; ++at) written[*at % kPlaces] = {*at, depth};
+    }
+    if (2 * longest <= kSteps) return false;
+  }
+  return true;
+}
+
 // Of the steps whose operands are there, all of one kind are taken at a time, the kind of which there are most.
 class Scheduler {
  public:
@@ -22,17 +53,16 @@ class Scheduler {
       : words_(stream.words.begin()),
         steps_(stream.steps.begin()),
         size_(static_cast<U32>(stream.steps.size())),
-        layouts_(backward),
+        layouts_(layouts(backward)),
         backward_(backward),
         missing_(size_),
         links_(stream.words.size()) {
     find_writers(registers);
   }
 
-  // Whether most steps wait for the one before them.
-  bool is_chain() const { return 2 * std::size_t{longest_} > size_; }
-
+  // The order; nothing where most steps wait for the one before them.
   Scratch<Word> run() {
+    if (2 * std::size_t{longest_} > size_) return {};
     find_followers();
     Scratch<Word> out(size_);
     buckets_.resize(kKinds);
@@ -157,7 +187,7 @@ class Scheduler {
   const Word* words_;
   const Word* steps_;
   const U32 size_;
-  const Layouts layouts_;
+  const Layout* const layouts_;
   const bool backward_;
   Scratch<U32> missing_, followers_;  // operands not there yet; the first link of who waits for each step
   Scratch<U32> height_;               // cycles from the start of each step to the end of all
@@ -171,9 +201,9 @@ class Scheduler {
 }  // namespace
 
 void schedule(Stream& stream, bool backward, std::uint32_t registers) {
-  Scheduler scheduler(stream, backward, registers);
-  if (scheduler.is_chain()) return;
-  stream.steps = scheduler.run();
+  if (looks_like_chain(stream, backward)) return;
+  Scratch<Word> order = Scheduler(stream, backward, registers).run();
+  if (order.size()) stream.steps = std::move(order);
 }
 
 }  // namespace tapegrad

@@ -6,11 +6,7 @@
 
 namespace tapegrad {
 
-namespace {
-
 using U32 = std::uint32_t;
-
-}  // namespace
 
 void place_fixed(const Draft& draft, const Lowering& how, const Needs& needs, Lowered* out) {
   const Program& p = draft.program;
@@ -71,12 +67,12 @@ void share_slots(const Lowering& how, Scratch<U32> slot, Lowered* out) {
   const U32 kept = out->slots;
   std::vector<U32> spare;
   for (int direction = 1; direction >= 0; --direction) {
-    const Layouts layouts(direction == 1);
+    const Layout* const layout_of = layouts(direction == 1);
     Stream& stream = out->streams[direction];
     for (std::size_t k = stream.steps.size(); k-- > 0;) {
       Word* w = &stream.words[stream.steps[k]];
       const bool fused = *w >= kFirstFused;
-      const Layout layout = layouts[*w++];
+      const Layout layout = layout_of[*w++];
       for (Word *at = w, *const end = w + words_of(layout, w); at < end; ++at) {
         if (*at & kSettled) {
           if (*at != kNoSlot) *at -= kSettled;

@@ -2,6 +2,8 @@
 #include "core/replay/words.hpp"
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "core/replay/lower.hpp"
 #include "core/replay/needs.hpp"
@@ -294,18 +296,17 @@ class Emitter {
   StreamWriter* to_ = nullptr;
 };
 
-}  // namespace
-
-Layouts::Layouts(bool backward) : of_{} {
+std::array<Layout, kKinds> make_layouts(bool backward) {
+  std::array<Layout, kKinds> of{};
   for (Word terms = 2; terms <= kMaxTerms; ++terms)
-    of_[fused_kind(kSoftmax, terms)] = {0, static_cast<std::uint8_t>(backward ? 2 + terms : 3 + 2 * terms), false};
-  of_[fused_kind(kLogExp, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 4), false};
-  of_[fused_kind(kSoftplus, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 3), false};
+    of[fused_kind(kSoftmax, terms)] = {0, static_cast<std::uint8_t>(backward ? 2 + terms : 3 + 2 * terms), false};
+  of[fused_kind(kLogExp, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 4), false};
+  of[fused_kind(kSoftplus, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 3), false};
   for (Word kind = 0; kind < kFirstFused; ++kind) {
     const Word dots = dot_kind(0, false, false);
     if (kind >= dots) {
       const Word terms = (kind - dots) / 4, parts = (kind - dots) % 2 ? 2 : 1;
-      of_[kind] = {static_cast<std::uint8_t>(1 + parts * terms), 1, (kind - dots) % 4 >= 2};
+      of[kind] = {static_cast<std::uint8_t>(1 + parts * terms), 1, (kind - dots) % 4 >= 2};
       continue;
     }
     const auto code = static_cast<std::uint16_t>(kind / 9);
@@ -314,10 +315,18 @@ Layouts::Layouts(bool backward) : of_{} {
     const bool unary = code == kReciprocal || (table && kArity[code] == 1);
     const bool power = code == static_cast<std::uint16_t>(Code::powc);
     if (backward)
-      of_[kind] = unary ? Layout{4, 1, false} : Layout{static_cast<std::uint8_t>(select ? 4 : 6), 2, false};
+      of[kind] = unary ? Layout{4, 1, false} : Layout{static_cast<std::uint8_t>(select ? 4 : 6), 2, false};
     else
-      of_[kind] = {static_cast<std::uint8_t>(select ? 4 : unary && !power ? 2 : 3), 1, false};
+      of[kind] = {static_cast<std::uint8_t>(select ? 4 : unary && !power ? 2 : 3), 1, false};
   }
+  return of;
+}
+
+}  // namespace
+
+const Layout* layouts(bool backward) {
+  static const std::array<Layout, kKinds> all[2] = {make_layouts(false), make_layouts(true)};
+  return all[backward].data();
 }
 
 U32 emit_words(const Draft& draft, const Lowering& how, const Needs& needs, Lowered& out) {

@@ -36,14 +36,7 @@ struct Layout {
 inline std::size_t words_of(const Layout& layout, const Word* after_kind) {
   return layout.words ? layout.words : *after_kind & ~kSettled;
 }
-class Layouts {
- public:
-  explicit Layouts(bool backward);
-  const Layout& operator[](Word kind) const { return of_[kind]; }
-
- private:
-  Layout of_[kKinds];
-};
+const Layout* layouts(bool backward);  // by kind
 
 // Adds the streams to `out`. Returns how many registers there are.
 std::uint32_t emit_words(const Draft& draft, const Lowering& how, const Needs& needs, Lowered& out);

@@ -2,7 +2,6 @@
 // did.
 #include "python/compiled/compile.hpp"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "core/program/record.hpp"
 #include "python/compiled/observe.hpp"
 #include "python/compiled/programs.hpp"
+#include "python/compiled/result_memory.hpp"
 #include "python/value/numbers.hpp"
 
 namespace py = pybind11;
@@ -19,8 +19,6 @@ namespace py = pybind11;
 namespace tapegrad::python {
 
 namespace {
-
-using Array = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
 py::object steal(PyObject* o) {
   if (!o) throw py::error_already_set();
@@ -112,63 +110,6 @@ std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, con
   return program;
 }
 
-// Memory for results. Fresh pages from the system would cost as much as filling them, so that of arrays that died is
-// used again.
-class ResultMemory {
- public:
-  static Array array(std::vector<std::size_t> shape) {
-    std::size_t count = 1;
-    for (std::size_t extent : shape) count *= extent;
-    if (count < kSmall) return Array(shape);
-    auto* block = new Block{take(count), count};
-    const py::capsule owner(block, [](void* p) {
-      auto* dead = static_cast<Block*>(p);
-      give_back(std::move(*dead));
-      delete dead;
-    });
-    return Array(shape, block->memory.get(), owner);
-  }
-
- private:
-  static constexpr std::size_t kSmall = 4096, kKept = std::size_t{16} << 20;  // numbers, not bytes
-  static constexpr std::align_val_t kLine{64};  // a vector that lies across two cache lines takes twice as long
-  struct Free {
-    void operator()(double* p) const { ::operator delete[](p, kLine); }
-  };
-  using Memory = std::unique_ptr<double[], Free>;
-  struct Block {
-    Memory memory;
-    std::size_t count;
-  };
-  static std::vector<Block>& spare() {  // guarded by the interpreter lock; never destroyed
-    static auto* blocks = new std::vector<Block>();
-    return *blocks;
-  }
-  static inline std::size_t kept_ = 0;
-
-  static Memory take(std::size_t count) {
-    auto& blocks = spare();
-    for (std::size_t i = blocks.size(); i-- > 0;) {
-      if (blocks[i].count != count) continue;
-      Memory memory = std::move(blocks[i].memory);
-      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i));
-      kept_ -= count;
-      return memory;
-    }
-    return Memory(new (kLine) double[count]);
-  }
-  static void give_back(Block block) {
-    auto& blocks = spare();
-    if (block.count > kKept) return;
-    while (kept_ + block.count > kKept) {  // the oldest go first
-      kept_ -= blocks.front().count;
-      blocks.erase(blocks.begin());
-    }
-    kept_ += block.count;
-    blocks.push_back(std::move(block));
-  }
-};
-
 // What a run that did not end in numbers means: an error, or the index of the guard that failed.
 py::object outcome(long guard) {
   if (guard == -2) throw py::error_already_set();
@@ -232,6 +173,13 @@ struct LaneArguments {
       throw py::value_error("the program takes " + std::to_string(p.program().inputs) + " numbers a lane, not " +
                             std::to_string(inputs.size()));
   }
+
+  // Of the first input with lanes next to each other, null where there is none.
+  const double* first_lanes() const {
+    for (const LaneInput& input : inputs)
+      if (input.stride == 1) return input.data;
+    return nullptr;
+  }
 };
 
 py::object lane_outcome(const LaneOutcome& outcome) {
@@ -242,7 +190,7 @@ py::object lane_outcome(const LaneOutcome& outcome) {
 py::object run_lanes(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads) {
   const LaneArguments arguments(p, leaves, lanes);
   const std::size_t count = p.program().outputs.size();
-  Array out = ResultMemory::array({count, lanes});
+  Array out = result_array({count, lanes}, arguments.first_lanes());
   std::vector<double*> rows;
   for (std::size_t k = 0; k < count; ++k) rows.push_back(out.mutable_data() + k * lanes);
   const LaneOutcome outcome = p.run_lanes(lanes, arguments.inputs, threads, rows.data());
@@ -253,7 +201,7 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
                                const std::vector<bool>& wanted) {
   require_one_output(p);
   const LaneArguments arguments(p, leaves, lanes);
-  Array values = ResultMemory::array({lanes});
+  Array values = result_array({lanes}, arguments.first_lanes());
   py::list gradients;
   std::vector<double*> to;
   std::vector<std::size_t> strides;
@@ -266,7 +214,7 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
     for (std::size_t k = 0; k < count; ++k) any = any || wanted[input + k];
     double* data = nullptr;
     if (any || !count) {
-      Array gradient = ResultMemory::array({lanes, count});
+      Array gradient = result_array({lanes, count}, arguments.first_lanes());
       data = gradient.mutable_data();
       gradients.append(gradient);
     } else {
@@ -285,7 +233,7 @@ py::object run_lanes_gradients(RunnableProgram& p, const py::list& leaves, std::
 py::object run_lanes_backward(RunnableProgram& p, const py::list& leaves, std::size_t lanes, int threads, double seed) {
   require_one_output(p);
   const LaneArguments arguments(p, leaves, lanes);
-  Array values = ResultMemory::array({lanes});
+  Array values = result_array({lanes}, arguments.first_lanes());
   bool failed;
   const LaneOutcome outcome =
       p.run_lanes_backward(lanes, arguments.inputs, threads, values.mutable_data(), seed, &failed);

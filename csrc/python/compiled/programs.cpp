@@ -177,6 +177,7 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
   how.exact = exact_;
   Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft(), how))).first->second;
+  trim_scratch();
   if (wanted.empty()) last = &made;
   return made;
 }
@@ -366,17 +367,18 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
 
 LaneVariant& RunnableProgram::find_lanes(Want want, const std::vector<LaneInput>& inputs,
                                          const std::vector<bool>& wanted) {
-  if (want == Want::param_gradients && last_lanes_.second && last_lanes_.first.size() == inputs.size()) {
+  const auto has_lanes = [&](std::size_t k) { return inputs[k].stride || (k < wanted.size() && wanted[k]); };
+  LastLanes& last = last_lanes_[static_cast<int>(want)];
+  if (last.variant && last.batched.size() == inputs.size() && last.wanted == wanted) {
     std::size_t k = 0;
-    while (k < inputs.size() && last_lanes_.first[k] == (inputs[k].stride != 0)) ++k;
-    if (k == inputs.size()) return *last_lanes_.second;
+    while (k < inputs.size() && last.batched[k] == has_lanes(k)) ++k;
+    if (k == inputs.size()) return *last.variant;
   }
   std::vector<bool> batched;
-  for (std::size_t k = 0; k < inputs.size(); ++k)
-    batched.push_back(inputs[k].stride || (k < wanted.size() && wanted[k]));
+  for (std::size_t k = 0; k < inputs.size(); ++k) batched.push_back(has_lanes(k));
   const auto key = std::make_tuple(want, batched, wanted);
   const auto keep = [&](LaneVariant& v) -> LaneVariant& {
-    if (want == Want::param_gradients) last_lanes_ = {batched, &v};
+    last = {batched, wanted, &v};
     return v;
   };
   const auto found = lane_variants_.find(key);

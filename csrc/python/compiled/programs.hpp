@@ -130,8 +130,11 @@ class RunnableProgram {
   std::vector<std::string> off_;
   std::map<std::pair<Want, std::vector<bool>>, Variant> variants_;
   std::map<std::tuple<Want, std::vector<bool>, std::vector<bool>>, LaneVariant> lane_variants_;
-  std::pair<std::vector<bool>, LaneVariant*>
-      last_lanes_{};                                // for the parameters' gradients: inputs with lanes of their own
+  struct LastLanes {
+    std::vector<bool> batched, wanted;  // inputs with lanes of their own, and with gradients
+    LaneVariant* variant = nullptr;
+  };
+  LastLanes last_lanes_[3];                         // of each Want
   Variant* last_[3] = {nullptr, nullptr, nullptr};  // of each Want, for all inputs
   std::map<std::pair<Want, std::vector<bool>>, RepeatCode> repeat_codes_;
 };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from tapegrad.compiled.trees import Structure
 
 
+class _Ready(NamedTuple):
+    """A call that the next one may be like: what it was, and the program, environment and shapes it ran with."""
+
+    structure: Structure
+    recording: Recording
+    lookup: tuple[_core.Program, tuple[Any, ...], tuple[tuple[int, ...], ...]]
+    argnums: int | tuple[int, ...] | None
+    chosen: int | tuple[int, ...]
+
+
 class Mapped:
     """What `vmap` returns: callable, with `value_and_grad` and `backward` like the function, over arrays with a lane
     axis."""
@@ -31,14 +41,21 @@ class Mapped:
         self._function = function
         self._in_axes = in_axes
         self._threads = threads
-        self._ready: tuple[Structure, Recording, tuple[tuple[int, ...], ...]] | None = None
+        self._ready: dict[str, _Ready] = {}  # by the way to call
         functools.update_wrapper(self, function.__wrapped__)
         self.__wrapped__ = function.__wrapped__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, with an array of lanes in place of each number."""
+        ready = self._find_ready("call", kwargs)
+        if ready is not None:
+            rows = _core.values_over_lanes(*ready.lookup, args, self._threads)
+            if rows is not None:
+                self._note(ready)
+                return restore_lanes(ready.recording.result, iter(rows), args[0].shape[0])
         batch = Batch(args, kwargs, self._in_axes)
         recording, out = self._run(batch, lambda program: program.run_lanes(batch.leaves, batch.lanes, self._threads))
+        self._remember("call", batch, recording, args, kwargs)
         return restore_lanes(recording.result, iter(out), batch.lanes)
 
     def value_and_grad(
@@ -46,13 +63,22 @@ class Mapped:
     ) -> tuple[Any, Any]:
         """The value in each lane and its gradients, an array of lanes in place of each number; see the function's
         own."""
+        ready = self._find_ready("gradient", kwargs)
+        if ready is not None and ready.argnums is argnums:
+            asked = ready.chosen if isinstance(ready.chosen, tuple) else (ready.chosen,)
+            done = _core.gradients_over_lanes(*ready.lookup, args, asked, self._threads)
+            if done is not None:
+                self._note(ready)
+                return done if asked is ready.chosen else (done[0], done[1][0])
         batch = Batch(args, kwargs, self._in_axes)
         wanted, chosen = batch.wanted(argnums)
-        _, (values, flat) = self._run(
+        recording, (values, flat) = self._run(
             batch,
             lambda program: program.run_lanes_gradients(batch.leaves, batch.lanes, self._threads, wanted),
             single=True,
         )
+        if argnums is None or isinstance(argnums, (int, tuple)):
+            self._remember("gradient", batch, recording, args, kwargs, argnums, chosen)
         gradients = iter(flat)
         shaped = [gradient_like_lanes(part, gradients, batch.lanes) for part in batch.structure[2][2:]]
         return values, shaped[chosen] if isinstance(chosen, int) else tuple(shaped[i] for i in chosen)
@@ -62,16 +88,12 @@ class Mapped:
         returns that."""
         if reduce not in ("mean", "sum"):
             raise ValueError(f"reduce must be 'mean' or 'sum', not {reduce!r}")
-        if self._ready is not None and not kwargs:
-            structure, recording, shapes = self._ready
-            if recording.kept:
-                done = _core.backward_over_lanes(
-                    recording.program, recording.checks, shapes, args, reduce == "mean", self._threads
-                )
-                if done is not None:
-                    recording.calls += 1
-                    self._owner.recordings.last_used = structure, recording
-                    return done
+        ready = self._find_ready("backward", kwargs)
+        if ready is not None:
+            done = _core.backward_over_lanes(*ready.lookup, args, reduce == "mean", self._threads)
+            if done is not None:
+                self._note(ready)
+                return done
         batch = Batch(args, kwargs, self._in_axes)
         if not batch.lanes and reduce == "mean":
             raise ValueError("the mean over no lanes is not defined; give at least one")
@@ -81,17 +103,34 @@ class Mapped:
             lambda program: program.run_lanes_backward(batch.leaves, batch.lanes, self._threads, seed),
             single=True,
         )
-        arrays = all(isinstance(arg, np.ndarray) and arg.dtype == np.float64 for arg in args)
-        if (
-            arrays
-            and not kwargs
-            and type(self._in_axes) is int
-            and self._in_axes == 0
-            and not self._owner.options["check"]
-        ):
-            self._ready = batch.structure, recording, tuple(arg.shape[1:] for arg in args)
+        self._remember("backward", batch, recording, args, kwargs)
         value: float = total
         return value
+
+    def _find_ready(self, way: str, kwargs: dict[str, Any]) -> _Ready | None:
+        ready = None if kwargs else self._ready.get(way)
+        return ready if ready is not None and ready.recording.kept else None
+
+    def _note(self, ready: _Ready) -> None:
+        ready.recording.calls += 1
+        self._owner.recordings.last_used = ready.structure, ready.recording
+
+    def _remember(
+        self,
+        way: str,
+        batch: Batch,
+        recording: Recording,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        argnums: int | tuple[int, ...] | None = None,
+        chosen: int | tuple[int, ...] = (),
+    ) -> None:
+        """Lets calls like this one go straight to the program, if its arguments are what the native code takes."""
+        if kwargs or type(self._in_axes) is not int or self._in_axes or self._owner.options["check"]:
+            return
+        if all(isinstance(arg, np.ndarray) and arg.dtype == np.float64 for arg in args):
+            lookup = recording.program, recording.checks, tuple(arg.shape[1:] for arg in args)
+            self._ready[way] = _Ready(batch.structure, recording, lookup, argnums, chosen)
 
     def _run(self, batch: Batch, run: Callable[[_core.Program], Any], single: bool = False) -> tuple[Recording, Any]:
         if _core.is_recording():

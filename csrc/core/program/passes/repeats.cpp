@@ -142,27 +142,21 @@ class Finder {
       if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
   }
 
-  // One search with the repeats of all chains that have as many terms as `c`, k-th terms together. Where such chains
-  // depend on each other, only with those of one depth; where a block feeds what it reads, without such values.
+  // One search with the repeats of all chains that have as many terms as `c`, k-th terms together; chains that such
+  // repeats depend on are left for later rounds.
   bool round(const ChainInfo& c) {
     tried_.insert(c.end);
     segments_.clear();
-    const bool sound = label(c.repeats, false);
+    label(c.repeats);
     if (rolled_ < least() && !always_) return false;
-    if (!sound) {
-      find_depths();
-      const U32 depth = c.end == kNone ? kNone : depth_[c.end];
-      for (U32 end : candidates_) roles_[end] = c.end != kNone && depth_[end] == depth ? kCandidate : kPlain;
-      with_results_ = with_results_ && c.end == kNone;
-      if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
-    }
     for (const Chain& chain : active_) tried_.insert(chain.end);
     // Neighbours that share what no others use, such as the steps of one sequence, are one repeat.
     const U32 count = find_segments(c.repeats);
     if (count) {
-      if (label(count, false) && group(count)) return true;
+      label(count);
+      if (group(count)) return true;
       segments_.clear();
-      if (!label(c.repeats, false) && !label(c.repeats, true)) return false;
+      label(c.repeats);
     }
     if (2 * carried_ >= c.repeats) {
       Miss miss{Miss::Kind::carried, c.repeats};
@@ -186,7 +180,8 @@ class Finder {
     if (count < 2 || repeats >= kManyLanes) return false;
     with_results_ = false;
     stacked_ = true;
-    const bool any = (label(count * repeats, false) || label(count * repeats, true)) && group(count * repeats);
+    label(count * repeats);
+    const bool any = group(count * repeats);
     stacked_ = false;
     for (const Chain& chain : active_) tried_.insert(chain.end);
     return any;
@@ -213,22 +208,10 @@ class Finder {
     return 0;
   }
 
-  void find_depths() {
-    if (!depth_.empty()) return;
-    std::unordered_map<U32, bool> ends;
-    for (const ChainInfo& c : chains_.found) ends.insert({c.end, true});
-    depth_.assign(size_, 0);
-    for (U32 n = 0; n < size_; ++n) {
-      U32 depth = 0;
-      p_.for_each_operand(p_.code[n], [&](U32 o) { depth = std::max(depth, depth_[o]); });
-      depth_[n] = depth + (ends.count(n) ? 1 : 0);
-    }
-  }
-
-  // Newest first: a value that only one repeat uses belongs to it. A value that is used outside too belongs to it all
-  // the same, unless `strict`. False where a repeat then depends on what depends on a repeat. While it runs, a spot is
-  // the range of the lanes that use a value.
-  bool label(U32 lanes, bool strict) {
+  // Newest first: a value that only one repeat uses belongs to it, also if it is used outside too. What several use is
+  // outside, and so is all that it is computed from: no repeat depends on what depends on a repeat. While it runs, a
+  // spot is the range of the lanes that use a value.
+  void label(U32 lanes) {
     ++passes_;
     rolled_ = carried_ = 0;
     active_.clear();
@@ -242,7 +225,6 @@ class Finder {
       if (at.lane == kFixed || at.lane == kSpine) return;
       if (by.lane == kNone) {
         leaks_[operand] = 1;
-        if (strict) at = {0, lanes};
       } else if (at.lane == kNone) {
         at = by;
       } else {
@@ -288,7 +270,6 @@ class Finder {
       ++crossings_[by.lane];
       --crossings_[by.position];
     }
-    return (rolled_ < least() && !always_) || !feeds_itself();
   }
 
   U32 lane_of(U32 repeat) const { return segments_.empty() ? repeat : segments_[repeat]; }
@@ -302,18 +283,6 @@ class Finder {
   }
 
   bool in_lane(U32 n) const { return spots_[n].lane < kSpine; }
-
-  bool feeds_itself() {
-    after_.assign(size_, 0);  // 1: depends on a repeat; leaves and what is rolled already stay 0
-    for (U32 n : rest_) {
-      std::uint8_t after = 0;
-      const bool own = in_lane(n);
-      for_each_value(n, [&](U32 o) { after |= in_lane(o) ? !own : after_[o]; });
-      if (after && own) return true;
-      after_[n] = after;
-    }
-    return false;
-  }
 
   // Repeats with the same operations become the lanes of one body.
   bool group(U32 lanes) {
@@ -489,15 +458,13 @@ class Finder {
     chosen_.assign(crossings_.size(), 0);
     for (U32 lane : blocks.lanes) chosen_[lane] = 1;
     std::vector<std::vector<U32>> found(crossings_.size());
-    bool once = true;  // no term stands for several repeats
     for (U32 k = 0; k < chain.repeats.size(); ++k) {
       const Spot spot = spots_[chain.terms[chain.repeats[k]]];
       if (spot.lane >= kSpine || !chosen_[spot.lane]) continue;
-      for (U32 other : found[spot.lane]) once = once && other != spot.position;
       found[spot.lane].push_back(spot.position);
     }
     const std::vector<U32>& model = found[blocks.lanes[0]];
-    bool all = once && !model.empty();
+    bool all = !model.empty();
     for (U32 lane : blocks.lanes) all = all && found[lane] == model;
     for (U32 position : model) all = all && position < blocks.size;
     if (all) {
@@ -555,8 +522,6 @@ class Finder {
   std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
   std::vector<Spot> spots_;
   std::vector<std::uint8_t> leaks_;  // also used outside the block
-  std::vector<std::uint8_t> after_;
-  std::vector<U32> depth_;
   std::vector<Chain> active_;
 };
 
