@@ -6,6 +6,7 @@ seen=0
 for object; do
   case $object in
     */lane*_avx2.*|*/lane*_avx512.*|*/lane*_baseline.*) ;;
+    */fused_avx2.*|*/fused_avx512.*|*/fused_baseline.*) ;;
     */chunks_avx2.*|*/chunks_avx512.*|*/chunks_baseline.*) ;;
     *) continue ;;
   esac
@@ -16,4 +17,4 @@ for object; do
     exit 1
   fi
 done
-[ "$seen" = 12 ] || { echo "found $seen files of kernels, not 12" >&2; exit 1; }
+[ "$seen" = 15 ] || { echo "found $seen files of kernels, not 15" >&2; exit 1; }

@@ -32,6 +32,31 @@ constexpr Code kExact[] = {Code::add,    Code::mul,  Code::maximum,    Code::min
                            Code::abs,    Code::less, Code::less_equal, Code::equal,   Code::select,
                            Code::detach, Code::sum,  Code::add,        Code::mul,     Code::powc};
 
+// What the compiler looks for as one: softmax, with terms that are no exponentials or other readers in between, or
+// log(e^x + 1).
+void add_composition(Bytes& in, Program& p) {
+  const auto pick = [&] { return in.below(static_cast<std::uint32_t>(p.code.size())); };
+  const std::uint32_t x = pick(), bits = in.byte();
+  if (bits & 1) {
+    const std::uint32_t one = p.add({Code::constant, 0, 0, 0, bits & 2 ? 1.0 : in.number()});
+    const std::uint32_t e = p.add({Code::exp, x});
+    if (bits & 4) p.add({Code::mul, pick(), pick()});
+    p.add({Code::log, p.add({Code::add, bits & 8 ? e : one, bits & 8 ? one : e})});
+    return;
+  }
+  std::vector<std::uint32_t> a;
+  for (std::uint32_t count = 2 + in.below(8); a.size() < count;)
+    a.push_back(in.byte() % 8 ? p.add({Code::exp, pick()}) : pick());
+  if (bits & 2) p.add({Code::mul, pick(), pick()});
+  const auto first = static_cast<std::uint32_t>(p.pool.size());
+  if (bits & 4) p.pool.push_back(p.add({Code::constant, 0, 0, 0, bits & 8 ? 0.0 : in.number()}));
+  p.pool.insert(p.pool.end(), a.begin(), a.end());
+  const std::uint32_t s = p.add({Code::sum, first, static_cast<std::uint32_t>(p.pool.size()) - first});
+  const std::uint32_t r = p.add({Code::powc, s, 0, 0, bits & 16 ? in.number() : -1.0});
+  for (const std::uint32_t each : a)
+    if (in.byte() % 8) p.add({Code::mul, bits & 32 ? each : r, bits & 32 ? r : each});
+}
+
 Program make_program(Bytes& in, bool exact) {
   Program p;
   p.inputs = in.below(4);
@@ -43,6 +68,10 @@ Program make_program(Bytes& in, bool exact) {
   const auto pick = [&] { return in.below(static_cast<std::uint32_t>(p.code.size())); };
   for (std::uint32_t n = 0; n < size; ++n) {
     Instruction i{};
+    if (!exact && in.byte() % 8 == 0) {
+      add_composition(in, p);
+      continue;
+    }
     if (exact) {
       i.code = kExact[in.below(std::size(kExact))];
     } else {
@@ -207,6 +236,7 @@ Lowering choose(Bytes& in) {
   how.share_slots = bits & 2;
   how.fuse_products = bits & 4;
   how.schedule = bits & 8;
+  how.fuse_functions = !(bits & 16);
   return how;
 }
 

@@ -54,7 +54,9 @@ Program random_program(std::mt19937& random, std::uint32_t inputs, std::uint32_t
     }
     if (i.code == Code::exp || i.code == Code::powc || i.code == Code::div) {  // keep numbers tame
       const bool reciprocal = i.code == Code::div && random() % 2;
-      const std::uint32_t tame = reciprocal ? inputs + params + 3 : p.add({Code::tanh, i.a});
+      std::uint32_t tame = reciprocal ? inputs + params + 3 : p.add({Code::tanh, i.a});
+      if (i.code == Code::exp && random() % 3 == 0) tame = p.add({Code::softplus, tame});
+      if (i.code == Code::exp && random() % 3 == 0) tame = p.add({Code::log, p.add({Code::exp, tame})});
       if (i.code == Code::div) {
         const std::uint32_t positive = p.add({Code::exp, p.add({Code::sin, i.b})});
         i.b = positive;
@@ -177,7 +179,7 @@ const Lowering kPlain = [] {
 
 void test_random_programs() {
   std::mt19937 random(5);
-  std::size_t counted[5] = {};
+  std::size_t counted[6] = {};
   for (int trial = 0; trial < 300; ++trial) {
     const Program p = random_program(random, 3, 2, 40);
     CHECK(read_program(p.text()).text() == p.text());
@@ -187,7 +189,7 @@ void test_random_programs() {
     for (std::uint32_t k = 0; k < 3; ++k) CHECK_NEAR(plain.input_gradients[k], derivative(p, v, false, k), 1e-9);
     for (std::uint32_t k = 0; k < 2; ++k) CHECK_NEAR(plain.param_gradients[k], derivative(p, v, true, k), 1e-9);
 
-    for (int pass = 0; pass < 5; ++pass) {
+    for (int pass = 0; pass < 6; ++pass) {
       for (const bool exact : {true, false}) {
         Draft draft(p);
         counted[pass] += kPasses[pass].run(draft, exact);
@@ -212,6 +214,27 @@ void test_random_programs() {
     }
   }
   for (std::size_t count : counted) CHECK(count > 100);  // every pass found something to do
+}
+
+// exp undoes log only where nothing can be lost: above zero.
+void test_inverse_functions() {
+  Program p;
+  p.params = 2;
+  const std::uint32_t x = p.add({Code::param, 0}), y = p.add({Code::param, 1});
+  const std::uint32_t half = p.add({Code::constant, 0, 0, 0, 0.5});
+  const std::uint32_t positive = p.add({Code::add, p.add({Code::exp, x}), half});
+  const std::uint32_t undone = p.add({Code::exp, p.add({Code::log, positive})});
+  const std::uint32_t kept = p.add({Code::exp, p.add({Code::log, y})});  // NaN below zero
+  const std::uint32_t power = p.add({Code::exp, p.add({Code::softplus, y})});
+  p.outputs = {undone, kept, power};
+  Draft exact(p), loose(p);
+  CHECK(cancel_logarithms(exact, true) == 0 && exact.program.text() == p.text());
+  CHECK(cancel_logarithms(loose, false) == 2);
+  const auto& code = loose.program.code;
+  const std::vector<std::uint32_t>& out = loose.program.outputs;
+  CHECK(out[0] == positive);
+  CHECK(code[out[1]].code == Code::exp && code[code[out[1]].a].code == Code::log);
+  CHECK(code[out[2]].code == Code::add && code[code[out[2]].a].code == Code::exp && code[code[out[2]].b].number == 1);
 }
 
 template <typename Code>
@@ -383,6 +406,7 @@ void test_interrupts() {
 }
 
 int main() {
+  test_inverse_functions();
   test_random_programs();
   for (const char* set : {"baseline", "avx2", "avx512"}) {
     if (!lanes::use_instruction_set(set)) continue;

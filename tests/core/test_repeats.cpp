@@ -632,8 +632,8 @@ void test_switches() {
   const RepeatPlan plan = find_repeats(p, &report, true);
   CHECK(!plan.repeats.empty());
   for (const char* off :
-       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "scheduling",
-        "common subexpressions", "sum chains", "dead code", "constant folding", "cheap powers"})
+       {"uniform subexpressions", "first-writer stores", "slot sharing", "fused products", "fused functions",
+        "scheduling", "common subexpressions", "sum chains", "dead code", "constant folding", "cheap powers"})
     compare(p, plan, numbers(random, p.inputs), numbers(random, kParams), {off});
 }
 

@@ -74,13 +74,15 @@ class Encoder {
   }
 
   void put_run(std::size_t n, std::size_t end, Word kind, Word name) {
-    const Word count = layouts_[kind].words;
     *to_++ = name;
     *to_++ = static_cast<Word>(end - n);
+    Word* const start = to_;
     for (; n < end; ++n) {
       const Word* w = words_ + steps_[n] + 1;
-      for (Word k = 0; k < count; ++k) *to_++ = w[k] == kNoSlot ? one_ : w[k];
+      const std::size_t count = words_of(layouts_[kind], w);
+      for (std::size_t k = 0; k < count; ++k) *to_++ = w[k] == kNoSlot ? one_ : w[k];
     }
+    if (kind >= kFirstFused) start[-1] = static_cast<Word>(to_ - start);
   }
 
   const Word* words_;

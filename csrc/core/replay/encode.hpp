@@ -6,6 +6,8 @@
 //   backward, unary  dx, g, x, z (powc: the exponent for z)
 //   backward, binary dx, dy, g, x, y, z
 //   backward, select dx, dy, g, x
+//   fused            see fused.hpp; in place of the number of steps that of their words
+//   fused            see fused.hpp; in place of the number of steps that of their words
 #pragma once
 
 #include "core/replay/lower.hpp"

@@ -18,7 +18,11 @@ inline constexpr std::uint16_t kScale = static_cast<std::uint16_t>(Code::count);
 inline constexpr std::uint16_t kZero = static_cast<std::uint16_t>(Code::count) + 1;  // backward: g = 0
 inline constexpr std::uint16_t kDot = static_cast<std::uint16_t>(Code::count) + 2;  // z = or += the terms; schedule.hpp
 inline constexpr std::uint16_t kReciprocal = static_cast<std::uint16_t>(Code::count) + 3;  // backward: dx = -z * z * g
-inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 4;
+// Compositions of functions; fuse.hpp.
+inline constexpr std::uint16_t kSoftmax = static_cast<std::uint16_t>(Code::count) + 4;
+inline constexpr std::uint16_t kLogExp = static_cast<std::uint16_t>(Code::count) + 5;
+inline constexpr std::uint16_t kSoftplus = static_cast<std::uint16_t>(Code::count) + 6;
+inline constexpr std::uint16_t kStepCodes = static_cast<std::uint16_t>(Code::count) + 7;
 
 // A sum of products has at most so many terms; a longer one is several, each adding to what the one before left.
 inline constexpr std::uint32_t kMaxTerms = 8;
@@ -31,7 +35,13 @@ constexpr std::uint32_t kind_of(std::uint16_t code, Mode x, Mode y) {
 constexpr std::uint32_t dot_kind(std::uint32_t terms, bool adds, bool factors) {
   return static_cast<std::uint32_t>(kStepCodes) * 9 + terms * 4 + adds * 2 + factors;
 }
-inline constexpr std::uint32_t kKinds = dot_kind(kMaxTerms, true, true) + 1;
+// Fused steps: softmax by its number of terms, then the others.
+inline constexpr std::uint32_t kFusedKinds = kMaxTerms + 3;
+inline constexpr std::uint32_t kFirstFused = dot_kind(kMaxTerms, true, true) + 1;
+constexpr std::uint32_t fused_kind(std::uint16_t code, std::uint32_t terms) {
+  return kFirstFused + (code == kSoftmax ? terms : kMaxTerms + 1 + (code == kSoftplus));
+}
+inline constexpr std::uint32_t kKinds = kFirstFused + kFusedKinds;
 
 constexpr std::uint32_t forward_kind(Code code) {
   return kind_of(static_cast<std::uint16_t>(code), Mode::none, Mode::none);

@@ -2,6 +2,7 @@
 #include "core/replay/lower.hpp"
 
 #include "core/program/interrupts.hpp"
+#include "core/replay/fuse.hpp"
 #include "core/replay/needs.hpp"
 #include "core/replay/schedule.hpp"
 #include "core/replay/slots.hpp"
@@ -13,7 +14,9 @@ Lowered lower(const Draft& draft, const Lowering& how) {
   const Needs needs = find_needs(draft, how);
   hear_interrupts();
   place_fixed(draft, how, needs, &out);
-  const std::uint32_t registers = emit_words(draft, how, needs, out);
+  std::uint32_t registers = emit_words(draft, how, needs, out);
+  hear_interrupts();
+  if (how.schedule && how.fuse_functions) registers = fuse(draft.program, out, registers);
   hear_interrupts();
   if (how.schedule) {
     schedule(out.streams[0], false, registers);

@@ -60,9 +60,10 @@ struct Lowering {
   bool share_slots = true;
   bool fuse_products = true;
   // What follows is for words; LaneCode takes steps as they are.
-  bool schedule = false;      // puts them in an order with long runs of one kind
-  bool fresh_inputs = false;  // what is in the gradients of inputs is written over, not added to
-  bool exact = true;          // with the bits of eager code
+  bool schedule = false;       // puts them in an order with long runs of one kind
+  bool fuse_functions = true;  // where they are scheduled: see fuse.hpp
+  bool fresh_inputs = false;   // what is in the gradients of inputs is written over, not added to
+  bool exact = true;           // with the bits of eager code
 };
 
 // For ScalarCode and ColumnCode: words over slots. With gradients the program must have one output, or the first is

@@ -9,7 +9,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
+#include "core/lanes/simd/isa.hpp"
 #include "core/ops/functions.hpp"
 
 namespace tapegrad::powers {
@@ -19,7 +21,10 @@ struct Double2 {
 };
 
 // a * b exactly.
-inline Double2 product(double a, double b) {
+TAPEGRAD_INLINE constexpr Double2 product(double a, double b) {
+#if defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512)
+  if (!std::is_constant_evaluated()) return {a * b, __builtin_fma(a, b, -(a * b))};
+#endif
   constexpr double kSplit = 134217729.0;  // 2^27 + 1
   const double ta = kSplit * a, tb = kSplit * b;
   const double ah = ta - (ta - a), al = a - ah, bh = tb - (tb - b), bl = b - bh;
@@ -27,14 +32,14 @@ inline Double2 product(double a, double b) {
   return {p, ((ah * bh - p) + ah * bl + al * bh) + al * bl};
 }
 
-inline std::uint64_t bits_of(double x) {
+TAPEGRAD_INLINE std::uint64_t bits_of(double x) {
   std::uint64_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
 }
 
 // Whether high is what pow() gives for a power of high + low.
-inline bool settled(Double2 power) {
+TAPEGRAD_INLINE bool settled(Double2 power) {
   constexpr std::uint64_t kMantissa = (std::uint64_t{1} << 52) - 1;
   const std::uint64_t exponent = bits_of(power.high) & 0x7ff0000000000000u;
   if (!(bits_of(power.high) & kMantissa)) return power.low == 0;  // halfway is nearer on one side
@@ -44,12 +49,12 @@ inline bool settled(Double2 power) {
 }
 
 // Within 2^-200 ... 2^200.
-inline bool is_moderate(double x) {
+TAPEGRAD_INLINE bool is_moderate(double x) {
   return ((bits_of(x) >> 52) & 0x7ff) - (1023u - 200u) < 400u;
 }
 
 // pow(x, y).
-inline double power(double x, double y) {
+TAPEGRAD_INLINE double power(double x, double y) {
   if (is_moderate(x)) {
     if (y == -1 || y == -2) {
       const double q = 1 / x;
@@ -74,7 +79,7 @@ inline double power(double x, double y) {
 }
 
 // fn::pow_dx with the same bits.
-inline double power_dx(double x, double y) {
+TAPEGRAD_INLINE double power_dx(double x, double y) {
   return y == 0 ? 0.0 : y * power(x, y - 1);
 }
 

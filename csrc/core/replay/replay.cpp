@@ -3,10 +3,12 @@
 #include "core/replay/replay.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/lanes/lanes.hpp"
 #include "core/ops/ops.hpp"
 #include "core/replay/encode.hpp"
+#include "core/replay/fused.hpp"
 #include "core/replay/powers.hpp"
 #include "core/replay/schedule.hpp"
 
@@ -190,9 +192,19 @@ constexpr bool has_vector_backward(Code code) {
     TAPEGRAD_DOTS_OF(8, true)
 // clang-format on
 
+const FusedKernels& fused_kernels() {
+#if defined(__x86_64__)
+  for (const FusedKernels* k : {&kFusedAvx512, &kFusedAvx2})
+    if (!std::strcmp(k->name, lanes::instruction_set())) return *k;
+#endif
+  return kFusedBaseline;
+}
+
 template <bool checked>
-Failure run_forward(const Word* w, double* m) {
+Failure run_forward(const Word* w, double* m, bool exact) {
   static_assert(kMaxTerms == 8);
+  const FusedStep *const fused = fused_kernels().forward[exact], *const library =
+                                                                     fused_kernels().forward_by_library[exact];
   Failure failure;
   for (;;) {
     const Word kind = w[0], n = w[1];
@@ -220,14 +232,16 @@ Failure run_forward(const Word* w, double* m) {
     break;
 #include "core/ops/ops.def"
       default:
-        return {};
+        for (const Word* end = w + n; (w = fused[kind - kFirstFused](m, w, end)) != end;)
+          if ((w = library[kind - kFirstFused](m, w, end)) == end) break;
     }
   }
 }
 
 }  // namespace
 
-ScalarCode::ScalarCode(const Lowered& lowered) : constants_(lowered.constants), slots_(lowered.slots + 1) {
+ScalarCode::ScalarCode(const Lowered& lowered)
+    : constants_(lowered.constants), slots_(lowered.slots + 1), exact_(lowered.exact) {
   AtOnce forward_at_once = nullptr, backward_at_once = nullptr;
   if (!lowered.exact) {
     forward_at_once = has_vector_forward;
@@ -245,15 +259,16 @@ void ScalarCode::prepare(double* m) const {
 }
 
 void ScalarCode::forward(double* m) const {
-  run_forward<false>(forward_.data(), m);
+  run_forward<false>(forward_.data(), m, exact_);
 }
 
 Failure ScalarCode::checked_forward(double* m) const {
-  return run_forward<true>(forward_.data(), m);
+  return run_forward<true>(forward_.data(), m, exact_);
 }
 
 void ScalarCode::backward(double* m) const {
   constexpr Mode N = Mode::none, A = Mode::add, S = Mode::store;
+  const FusedStep* const fused = fused_kernels().backward[exact_];
   for (const Word* w = backward_.data();;) {
     const Word kind = w[0], n = w[1];
     w += 2;
@@ -304,7 +319,7 @@ void ScalarCode::backward(double* m) const {
 #undef TAPEGRAD_BINARY_CASE
 #undef TAPEGRAD_MODES
       default:
-        return;
+        w = fused[kind - kFirstFused](m, w, w + n);
     }
   }
 }

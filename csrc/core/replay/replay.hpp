@@ -39,6 +39,7 @@ class ScalarCode {
   LargeVector<Word> forward_, backward_;
   std::vector<double> constants_;
   std::size_t slots_;
+  bool exact_;
 };
 
 }  // namespace tapegrad

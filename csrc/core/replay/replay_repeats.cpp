@@ -21,6 +21,7 @@ Lowering lowering(const RepeatWants& wants) {
   how.first_writer_stores = !is_off(wants.off, "first-writer stores");
   how.share_slots = !is_off(wants.off, "slot sharing");
   how.fuse_products = !is_off(wants.off, "fused products");
+  how.fuse_functions = !is_off(wants.off, "fused functions");
   return how;
 }
 

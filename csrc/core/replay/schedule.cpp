@@ -34,7 +34,7 @@ bool looks_like_chain(const Stream& stream, bool backward) {
       const Word* w = &stream.words[stream.steps[n]];
       const Layout layout = layouts(backward)[*w++];
       U32 depth = 0;
-      for (const Word* at = w + (layout.adds ? 0 : layout.writes); at < w + layout.words; ++at) {
+      for (const Word* at = w + (layout.adds ? 0 : layout.writes); at < w + words_of(layout, w); ++at) {
         const Written& by = written[*at % kPlaces];
         if (by.register_ == *at) depth = std::max(depth, by.depth);
       }
@@ -110,6 +110,7 @@ class Scheduler {
   // About how many cycles it takes until what a step computes can be used.
   U32 latency(U32 n) const {
     const Word kind = words_[steps_[n]], dots = dot_kind(0, false, false);
+    if (kind >= kFirstFused) return backward_ ? 32 : 80;
     if (kind >= dots) return 8 + 3 * ((kind - dots) / 4);
     return backward_ ? 16 : 45;
   }
@@ -117,8 +118,8 @@ class Scheduler {
   template <typename F>  // the places of the words that a step reads
   void for_each_read(U32 n, F f) const {
     const Layout layout = layouts_[words_[steps_[n]]];
-    const Word first = steps_[n] + 1;
-    for (Word at = first + (layout.adds ? 0 : layout.writes); at < first + layout.words; ++at)
+    const Word first = steps_[n] + 1, end = first + static_cast<Word>(words_of(layout, words_ + first));
+    for (Word at = first + (layout.adds ? 0 : layout.writes); at < end; ++at)
       if (!(words_[at] & kSettled)) f(at);
   }
 

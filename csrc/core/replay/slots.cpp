@@ -71,8 +71,9 @@ void share_slots(const Lowering& how, Scratch<U32> slot, Lowered* out) {
     Stream& stream = out->streams[direction];
     for (std::size_t k = stream.steps.size(); k-- > 0;) {
       Word* w = &stream.words[stream.steps[k]];
+      const bool fused = *w >= kFirstFused;
       const Layout layout = layout_of[*w++];
-      for (Word* at = w; at < w + layout.words; ++at) {
+      for (Word *at = w, *const end = w + words_of(layout, w); at < end; ++at) {
         if (*at & kSettled) {
           if (*at != kNoSlot) *at -= kSettled;
           continue;
@@ -90,7 +91,7 @@ void share_slots(const Lowering& how, Scratch<U32> slot, Lowered* out) {
       }
       if (layout.adds || !how.share_slots) continue;
       for (Word* at = w; at < w + layout.writes; ++at)
-        if (*at != kNoSlot && *at >= kept) spare.push_back(*at);
+        if (*at != kNoSlot && *at >= kept && !(fused && at == w)) spare.push_back(*at);
     }
   }
 }

@@ -298,7 +298,11 @@ class Emitter {
 
 std::array<Layout, kKinds> make_layouts(bool backward) {
   std::array<Layout, kKinds> of{};
-  for (Word kind = 0; kind < kKinds; ++kind) {
+  for (Word terms = 2; terms <= kMaxTerms; ++terms)
+    of[fused_kind(kSoftmax, terms)] = {0, static_cast<std::uint8_t>(backward ? 2 + terms : 3 + 2 * terms), false};
+  of[fused_kind(kLogExp, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 4), false};
+  of[fused_kind(kSoftplus, 0)] = {0, static_cast<std::uint8_t>(backward ? 2 : 3), false};
+  for (Word kind = 0; kind < kFirstFused; ++kind) {
     const Word dots = dot_kind(0, false, false);
     if (kind >= dots) {
       const Word terms = (kind - dots) / 4, parts = (kind - dots) % 2 ? 2 : 1;

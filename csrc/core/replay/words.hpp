@@ -27,11 +27,15 @@ struct Stream {
   Scratch<Word> steps;  // where each step begins, in the order in which they run
 };
 
-// How many words follow a kind; the first of them are written. `adds`: what is written is read too.
+// How many words follow a kind; the first of them are written. `adds`: what is written is read too. Of fused steps the
+// first word after the kind says how many there are, as a number with kSettled.
 struct Layout {
   std::uint8_t words, writes;
   bool adds;
 };
+inline std::size_t words_of(const Layout& layout, const Word* after_kind) {
+  return layout.words ? layout.words : *after_kind & ~kSettled;
+}
 const Layout* layouts(bool backward);  // by kind
 
 // Adds the streams to `out`. Returns how many registers there are.

@@ -470,7 +470,7 @@ void register_programs(py::module_& m) {
   py::list passes;
   for (const Pass& pass : kPasses) passes.append(pass.name);
   for (const char* name : {"repeats", "uniform subexpressions", "first-writer stores", "slot sharing", "fused products",
-                           "scheduling", "column kernels"})
+                           "scheduling", "fused functions", "column kernels"})
     passes.append(name);
   m.attr("passes") = py::tuple(passes);
 }

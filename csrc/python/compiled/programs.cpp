@@ -179,6 +179,7 @@ Variant& RunnableProgram::find(Want want, const std::vector<bool>& wanted) {
   how.first_writer_stores = !is_off(off_, "first-writer stores");
   how.share_slots = !is_off(off_, "slot sharing");
   how.fuse_products = !is_off(off_, "fused products");
+  how.fuse_functions = !is_off(off_, "fused functions");
   how.schedule = !check_ && !is_off(off_, "scheduling");  // what is refused first is refused first in eager code too
   how.exact = exact_;
   Variant& made = variants_.emplace(std::make_pair(want, wanted), Variant(lower(draft(), how))).first->second;
@@ -356,6 +357,7 @@ LaneVariant::LaneVariant(Split s, const Lowering& how, const std::vector<std::st
                       own.input_gradients.clear();
                       own.forward_only = !how.param_gradients;
                       own.schedule = !is_off(off, "scheduling");
+                      own.fuse_functions = !is_off(off, "fused functions");
                       return own;
                     }())),
       uniform_code(uniform),

@@ -8,8 +8,9 @@
 
 namespace tapegrad {
 
-const Pass kPasses[6] = {
+const Pass kPasses[7] = {
     {"cheap powers", replace_powers},
+    {"inverse functions", cancel_logarithms},
     {"constant folding", fold_constants},
     {"common subexpressions", merge_common_subexpressions},
     {"sum chains", merge_sum_chains},

@@ -31,6 +31,7 @@ struct Draft {
 
 // Each returns how many instructions it removed or replaced.
 std::size_t replace_powers(Draft& draft, bool exact);  // must run first
+std::size_t cancel_logarithms(Draft& draft, bool exact);
 std::size_t fold_constants(Draft& draft, bool exact);
 std::size_t merge_common_subexpressions(Draft& draft, bool exact);
 std::size_t merge_sum_chains(Draft& draft, bool exact);
@@ -53,7 +54,7 @@ struct Pass {
   const char* name;
   std::size_t (*run)(Draft& draft, bool exact);
 };
-extern const Pass kPasses[6];  // in the order they run
+extern const Pass kPasses[7];  // in the order they run
 
 struct PassCount {
   std::string name;
