@@ -131,6 +131,44 @@ def test_python_objects_that_cannot_be_made():
     assert (done.returncode, done.stdout) == (0, "500\n"), done.stderr[-3000:]
 
 
+MODES_WITHOUT_MEMORY = """
+    import contextlib, _testcapi, tapegrad
+    from tapegrad import Value
+
+    a = Value(2.0)
+    modes = {
+        "no_grad": (tapegrad.no_grad, tapegrad.grad_enabled, True),
+        "detect_anomaly": (tapegrad.detect_anomaly, tapegrad.anomaly_enabled, False),
+    }
+    refused = 0
+    for name, (mode, state, off) in modes.items():
+        for last in (0, 1):  # all allocations from the n-th on, or that one
+            for n in range(60):
+                for inside in (0, 1):  # within another block of the mode, too
+                    with mode() if inside else contextlib.nullcontext():
+                        block = mode()
+                        block.__enter__()
+                        try:
+                            _testcapi.set_nomemory(n, n + last)
+                            block.__exit__(None, None, None)
+                        except MemoryError:
+                            refused += 1
+                        finally:
+                            _testcapi.remove_mem_hooks()
+                        assert state() == (off if not inside else not off), (name, n, last, inside)
+                    assert state() == off, (name, n, last, inside)
+                    assert len((a * a)._prev) == 1
+    print("off", refused)
+"""
+
+
+def test_modes_end_without_memory():
+    pytest.importorskip("_testcapi")
+    program = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(MODES_WITHOUT_MEMORY)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "off 0\n"), done.stderr[-3000:]
+
+
 INTERRUPTS = {
     "a sweep through rules written in Python": """
         s = Value(1.0)
@@ -145,6 +183,17 @@ INTERRUPTS = {
             s = Value(1.0, (s,), "slow")
             s._backward = functools.partial(sum, range(20_000))
         run = s.backward
+    """,
+    "a sweep through large arrays": """
+        x = Value(np.linspace(1.0, 2.0, 300_000))
+        s = x
+        for _ in range(100):
+            s = (s * 0.5 + 0.5) ** 1.37
+        def run():
+            try:
+                s.backward()
+            finally:
+                assert not np.any(x.grad), "the sweep ran to its end"
     """,
     "a replay over many lanes": """
         w = Value(0.5)
@@ -173,7 +222,7 @@ INTERRUPTS = {
 
 @pytest.mark.parametrize("what", INTERRUPTS)
 def test_ctrl_c(what):
-    """The work would take tens of seconds; Ctrl-C after a tenth ends it, and the engine goes on."""
+    """The work would take seconds; Ctrl-C after a tenth ends it, and the engine goes on."""
     program = "import functools, signal, time\nimport numpy as np\nimport tapegrad\n"
     program += "from tapegrad import Value\n" + textwrap.dedent(INTERRUPTS[what])
     program += textwrap.dedent("""

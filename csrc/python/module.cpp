@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "core/arrays/arrays.hpp"
+#include "core/program/interrupts.hpp"
 #include "python/arrays/arrays.hpp"
 #include "python/compiled/compile.hpp"
 #include "python/tools/gradients.hpp"
@@ -146,7 +147,13 @@ PYBIND11_MODULE(tapegrad_core, m) {
   if (!register_function(m)) throw py::error_already_set();
 
   set_pause_hooks({[]() -> void* { return PyEval_SaveThread(); },
-                   [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }});
+                   [](void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); },
+                   // What is seen here is set again, for the handler to run at a better time.
+                   []() -> bool { return PyOS_InterruptOccurred() && (PyErr_SetInterrupt(), true); },
+                   []() -> bool { return PyErr_CheckSignals() < 0; }});
+  interrupt_hook = [] {
+    if (PyErr_CheckSignals() < 0) throw py::error_already_set();
+  };
 
   // Python's collector has to see the edges into values that became part of a possible cycle after they were used.
   py::module_::import("gc").attr("callbacks").attr("append")(py::cpp_function([](py::object phase, py::object) {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import os
+from collections import deque
 from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -30,7 +31,7 @@ class _Mode(ContextDecorator):
     _on = True
 
     def __init__(self) -> None:
-        self._before: list[bool] = []
+        self._before: deque[list[object]] = deque()  # unlike a list, it shrinks without asking for memory
 
     def _recreate_cm(self) -> Self:
         return type(self)()  # each call of a decorated function has one of its own
@@ -44,11 +45,18 @@ class _Mode(ContextDecorator):
         return super().__call__(func)
 
     def __enter__(self) -> Self:
-        self._before.append(_core.enter_mode(self._mode, self._on))
+        before: list[object] = [False]
+        self._before.append(before)
+        try:
+            before[0] = _core.enter_mode(self._mode, self._on)
+        except BaseException:
+            self._before.pop()
+            raise
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        _core.leave_mode(self._mode, self._before.pop())
+    # Takes no memory: a mode that could not be left would be on for good.
+    def __exit__(self, kind: object, error: object, traceback: object, /) -> None:
+        _core.leave_mode(self._mode, self._before.pop()[0])
 
 
 class no_grad(_Mode):

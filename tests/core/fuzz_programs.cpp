@@ -229,6 +229,14 @@ bool leaves_are_unique(const Program& p) {
   return true;
 }
 
+// What limits.hpp counts on: a lowered program is at most 14 times as large as the program, but for a few numbers.
+void require_bounded(const Program& p, const Lowered& l) {
+  const std::size_t size = std::max({p.code.size(), p.pool.size(), std::size_t{p.inputs}, std::size_t{p.params}});
+  const std::size_t made =
+      std::max({std::size_t{l.slots}, l.streams[0].words.size(), l.streams[1].words.size(), l.constants.size()});
+  REQUIRE(made <= 14 * size + 16);
+}
+
 void run_scalar(Bytes& in, const Program& p, const Numbers& inputs, const Numbers& params) {
   const Numbers v = values_of(p, inputs, params);
   Lowering how = choose(in);
@@ -237,6 +245,7 @@ void run_scalar(Bytes& in, const Program& p, const Numbers& inputs, const Number
   how.param_gradients = !how.forward_only;
   if (!how.forward_only) how.input_gradients.assign(p.inputs, true);
   const Lowered lowered = lower(draft, how);
+  require_bounded(p, lowered);
   const ScalarCode code(lowered);
   Numbers m(code.slots());
   code.prepare(m.data());

@@ -78,7 +78,7 @@ using Build = std::function<Node*(Arena&, const Operands&)>;
 
 Node* make(Arena& arena, ArrayDraft draft, const Operands& operands) {
   draft.operands = operands.data();
-  draft.count = static_cast<std::uint32_t>(operands.size());
+  draft.count = operands.size();
   if (const char* why = draft.settle()) {
     std::fprintf(stderr, "%s: the shapes %s\n", array_name(draft.op), why);
     std::exit(1);
@@ -168,6 +168,7 @@ void lane_by_lane() {
                                {long_vector, shape({2, 37})},
                                {shape({9, 2}), shape({2})},
                                {shape({2, 40}), shape({2, 1})},
+                               {shape({40}), shape({2, 1})},
                                {shape({0}), shape({1})},
                                {shape({0, 3}), shape({3})}})
       check_gradients(info(op).name, table(op), {shapes.first, shapes.second}, low);
@@ -204,6 +205,16 @@ void reductions() {
         if (op == ArrayOp::sum) check_gradients(array_name(op), build, {shape({2, 0, 4})});
       }
     }
+  }
+  {
+    Arena arena(hooks());
+    Held x = leaf(arena, shape({2, 3}));
+    for (const std::size_t i : {0, 1, 2, 3, 4, 5}) lane(x.get(), i) = static_cast<double>(i * i);
+    ArrayDraft draft;
+    draft.op = ArrayOp::mean;
+    draft.axes = 2;
+    Held mean(arena, make(arena, draft, {x.get()}));
+    CHECK(lane(mean.get(), 0) == 5.0 / 3 && lane(mean.get(), 1) == 50.0 / 3);
   }
   // Lanes that tie share the gradient.
   Arena arena(hooks());
@@ -294,6 +305,45 @@ void local_gradients() {
     CHECK(sweep(z.get()));
     for (std::size_t i = 0; i < expected.size(); ++i) CHECK_NEAR(grad(x.get(), i), expected[i], 1e-14);
   }
+  // Each of two operands has its own.
+  Arena arena(hooks());
+  const Held x = leaf(arena, shape({2})), y = leaf(arena, shape({2})), by_x = leaf(arena, shape({2})),
+             by_y = leaf(arena, shape({2}));
+  Node* operands[] = {x.get(), y.get(), by_x.get(), by_y.get()};
+  ArrayDraft draft;
+  draft.op = ArrayOp::custom;
+  draft.operands = operands;
+  draft.count = 2;
+  draft.has_local_grads = true;
+  draft.shape = shape({2});
+  CHECK(!draft.settle());
+  const Held z(arena, make_array_node(arena, draft, 0, make_buffer(2)));
+  for (const std::size_t i : {0, 1}) set_seed(z.get(), i, 3);
+  CHECK(sweep(z.get()));
+  for (const std::size_t i : {0, 1}) {
+    CHECK(grad(x.get(), i) == 3 * lane(by_x.get(), i) && grad(y.get(), i) == 3 * lane(by_y.get(), i));
+    CHECK(grad(by_x.get(), i) == 0 && grad(by_y.get(), i) == 0);
+  }
+}
+
+// Arrays so large that other threads get a turn, with a number as the other operand: whole numbers, which add up
+// exactly.
+void large_arrays_with_numbers() {
+  constexpr std::size_t kLanes = 200'000;
+  static int pauses;
+  Arena arena(hooks());
+  const Held x = leaf(arena, shape({kLanes})), y(arena, arena.make_leaf(3, 0));
+  double total = 0;
+  for (std::size_t i = 0; i < kLanes; ++i) total += lane(x.get(), i) = static_cast<double>(i % 7);
+  set_pause_hooks({[]() -> void* { return ++pauses, nullptr; }, [](void*) {}});
+  for (const bool first : {false, true}) {
+    const Held z(arena, table(Op::mul)(arena, first ? Operands{y.get(), x.get()} : Operands{x.get(), y.get()}));
+    for (std::size_t i = 0; i < kLanes; ++i) set_seed(z.get(), i, 2);
+    CHECK(sweep(z.get(), &arena));
+  }
+  set_pause_hooks({});
+  CHECK(pauses >= 4 && y->grad == 2 * 2 * total);
+  for (std::size_t i = 0; i < kLanes; ++i) CHECK(grad(x.get(), i) == 2 * 2 * 3);
 }
 
 void what_does_not_fit_is_refused() {
@@ -306,7 +356,7 @@ void what_does_not_fit_is_refused() {
     draft.op = op;
     draft.table = row;
     draft.operands = operands.data();
-    draft.count = static_cast<std::uint32_t>(operands.size());
+    draft.count = operands.size();
     draft.params = params.data();
     draft.param_count = params.size();
     draft.shape = s;
@@ -710,6 +760,7 @@ int main() {
   products();
   places();
   local_gradients();
+  large_arrays_with_numbers();
   what_does_not_fit_is_refused();
   lanes_are_scalars();
   random_graphs();

@@ -182,6 +182,37 @@ void test_outputs() {
   }
 }
 
+// Numbers that go on in registers: also kept where they are outputs or guarded, and sums formed in their order.
+void test_chains() {
+  const std::string text = std::string(kHead) +
+                           "%5 = mul %0 %1\n%6 = mul %5 %2\n%7 = sum %0 %1 %6\n%8 = mul %7 %0\n%9 = mul %8 %1\n"
+                           "guard is_true %8 1 here\nreturn %6 %7 %9\n";
+  const ColumnCode code = compile(text, {}, false);
+  const std::size_t lanes = 700;
+  Arrays a = make_arrays(nullptr, lanes, 3, 3);
+  a.in[0][123] = 0.0;  // then the guard does not hold
+  std::vector<const double*> in;
+  std::vector<double*> out;
+  for (Lanes& x : a.in) in.push_back(x.data());
+  for (Lanes& x : a.out) out.push_back(x.data());
+  const std::size_t strides[] = {1, 1, 1};
+  const double params[] = {0, 0};
+  LaneRun r;
+  r.lanes = lanes;
+  r.params = params;
+  r.inputs = in.data();
+  r.input_strides = strides;
+  r.outputs = out.data();
+  LaneGuards guards;
+  code.run(r, &guards);
+  CHECK(guards.failures[0] == 1 && guards.first[0] == 123);
+  for (std::size_t i = 0; i < lanes; ++i) {
+    const double x = a.in[0][i], y = a.in[1][i], z = a.in[2][i];
+    const double product = x * y * z, sum = x + y + product;
+    CHECK(a.out[0][i] == product && a.out[1][i] == sum && a.out[2][i] == sum * x * y);
+  }
+}
+
 // One array given for all inputs: it is read, never written.
 void test_shared_input() {
   const ColumnCode code =
@@ -247,6 +278,7 @@ int main() {
     if (!lanes::use_instruction_set(set)) continue;
     test_gradients();
     test_outputs();
+    test_chains();
     test_shared_input();
     test_interrupt();
   }

@@ -2,11 +2,13 @@
 // outside.
 #include "core/graph/sweep.hpp"
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <vector>
 
 #include "check.hpp"
+#include "core/arrays/arrays.hpp"
 #include "core/ops/ops.hpp"
 
 using namespace tapegrad;
@@ -212,6 +214,54 @@ void int_gradients() {
 
 }  // namespace
 
+int looks, pending_from, gives_up_at;  // at Ctrl-C, as the hooks below pretend
+
+// A long chain over two leaves, Ctrl-C at different times, and then a handler that lets the sweep go on or does not.
+void interrupts() {
+  // Asked after 256 pages and after 512, and then every 1024 nodes, at least twice.
+  constexpr std::size_t kNodes = std::size_t{512 + 2048 / kPageNodes + 10} * kPageNodes;
+  Arena arena(hooks());
+  const Held x(arena, arena.make_leaf(1, 0)), w(arena, arena.make_leaf(0.5, 0));
+  Held s(arena, arena.make_binary(Op::mul, x.get(), w.get(), 0.5, 0));
+  for (std::size_t i = 1; i < kNodes; ++i) s = Held(arena, arena.make_binary(Op::add, s.get(), w.get(), 1, 0));
+  const auto gradients = [&](bool* finished) {
+    zero_gradients(s.get());
+    s->grad = 1;
+    looks = 0;
+    *finished = sweep(s.get(), &arena);
+    return std::make_pair(x->grad, w->grad);
+  };
+  bool finished;
+  const auto expected = gradients(&finished);
+  CHECK(finished && expected == std::make_pair(0.5, 1.0 + static_cast<double>(kNodes - 1)));
+  set_pause_hooks({nullptr, nullptr, [] { return ++looks >= pending_from; }, [] { return --gives_up_at == 0; }});
+  for (pending_from = 1; pending_from <= 3; ++pending_from) {
+    gives_up_at = -1;  // the handler does not raise
+    CHECK(gradients(&finished) == expected && finished);
+    CHECK(looks == std::min(pending_from, 2));
+    for (gives_up_at = 1; gives_up_at <= 2; ++gives_up_at) {
+      const int at = gives_up_at;
+      const auto partial = gradients(&finished);
+      CHECK(finished == (pending_from == 3));
+      if (!finished) CHECK(partial.first == 0 && partial.second > 0 && partial.second < expected.second);
+      gives_up_at = at;
+    }
+  }
+  set_pause_hooks({});
+  CHECK(gradients(&finished) == expected && finished);  // no mark was left
+  CHECK(collect(s.get(), true).size() == kNodes + 2 && x->refs == 2 && w->refs == 1 + kNodes);
+
+  // The same in a sweep with rules from outside, between rules.
+  x->flags |= kHasRule;  // a leaf with a rule: called, and does nothing
+  set_pause_hooks({nullptr, nullptr, nullptr, [] { return --gives_up_at == 0; }});
+  zero_gradients(s.get());
+  s->grad = 1;
+  gives_up_at = 3;
+  CHECK(!sweep_with_rules(arena, s.get(), [](void*, Node*) { return true; }, nullptr));
+  CHECK(gives_up_at == 0 && x->grad == 0 && w->grad > 0 && w->refs == 1 + kNodes);
+  set_pause_hooks({});
+}
+
 int main() {
   random_graphs();
   second_sweep_accumulates_through_intermediates();
@@ -219,5 +269,6 @@ int main() {
   deep_and_wide();
   rules_from_outside();
   int_gradients();
+  interrupts();
   std::puts("test_sweep: passed");
 }

@@ -255,7 +255,7 @@ ROWS: list[tuple[str, str, str, str]] = [
         REPLAY + "layer_steps.cpp",
         "carried gradients that are read",
         "if (read_.has(term.x) || written_.has(term.x)) return false;",
-        "",
+        "if (term.x == kNoSlot) return false;",
     ),
     (
         REPLAY + "layer_steps.cpp",
@@ -275,7 +275,12 @@ ROWS: list[tuple[str, str, str, str]] = [
         "for (; k < f.bias_end[r]; ++k) bias[r] += uniform[f.biases[k]];",
         "k = f.bias_end[r];",
     ),
-    (REPLAY + "layer_code.cpp", "gradient of one bias", "b.more_bias.insert(b.more_bias.end(), {r, l.dbias[k]});", ";"),
+    (
+        REPLAY + "layer_code.cpp",
+        "gradient of one bias",
+        "b.more_bias.insert(b.more_bias.end(), {r, l.dbias[k]});",
+        "b.any_dbias = true;",
+    ),
     (
         REPLAY + "layer_code.cpp",
         "gradients stored where they add",
@@ -294,7 +299,12 @@ ROWS: list[tuple[str, str, str, str]] = [
         "acc[r][j] = max(0.0, acc[r][j]);",
         "acc[r][j] = max(acc[r][j], 0.0);",
     ),
-    (REPLAY + "lane_layers.inc", "lanes past the last count", "return select(mask, load(p), 0.0);", "return load(p);"),
+    (
+        REPLAY + "lane_layers.inc",
+        "lanes past the last count",
+        "return select(mask, load(p), 0.0);",
+        "(void)mask;\n      return load(p);",
+    ),
     (
         REPLAY + "lane_layers.inc",
         "biases of lanes past the last",

@@ -3,8 +3,9 @@ at a time, and the core's own tests must see it.
 
 ``python mutate.py rows`` changes the rows of ops.def and the functions that only derivatives use. All mutants are
 compiled into one program, which is told by a variable of the environment which of them to be: seconds in all.
-``python mutate.py arrays`` changes the rules of the array operations, one build a mutant: minutes.
-Both end with the number of mutants killed and with every survivor; the exit code is 1 if there is one.
+``python mutate.py arrays`` changes the rules of the array operations, ``python mutate.py replay`` the derivatives that
+compiled functions have in forms of their own: see written.py. A build each, and a minute or two.
+All end with the number of mutants killed and with every survivor; the exit code is 1 if there is one.
 """
 
 import argparse
@@ -17,11 +18,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from written import SUPPORT, Change, Source
+from written import changed as changed_source
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "csrc" / "core"
 COMPILER = os.environ.get("CXX", "c++")
 FLAGS = ["-std=c++20", "-ffp-contract=off", "-w"]
-TIMEOUT = 120  # a mutant that hangs is killed
+TIMEOUT = 30  # a mutant that hangs is killed
 
 # Functions of functions.hpp that derivatives alone are made of.
 DERIVATIVE_FUNCTIONS = ("one", "zero", "positive", "sign", "above", "hypot1", "pow_dx", "pow_dy")
@@ -183,103 +187,155 @@ def rows(folder: Path) -> list[Mutant]:
     return survivors
 
 
-# What is changed in the rules of array operations, in the functions that compute gradients.
-TEXT_FLIPS = [
-    (" += ", " -= "),
-    (" + ", " - "),
-    (" - ", " + "),
-    (" * ", " / "),
-    (" / ", " * "),
-    (".x", ".g"),
-    ("[0]", "[1]"),
-    ("[1]", "[0]"),
+# Derivatives written out in the core: what is changed, what is compiled anew with all changes in it, and which tests
+# are asked. The kernels are those of the baseline, which every processor has.
+OPERATORS, ADDING, MINUS, OTHER_TERM, FIRST, SECOND, CHOICE, SELECT, EXPONENT = range(9)
+RULES = "core/arrays/rules/"
+WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
+    "arrays": (
+        [
+            Source(
+                RULES + name,
+                "backward|backward_spread|flow|fold|add_back|spread_out|share",
+                (OPERATORS, ADDING, FIRST, SECOND, OTHER_TERM),
+                r"^\s*for \(",
+            )
+            for name in ("elementwise.hpp", "given.hpp", "places.hpp", "products.hpp", "reductions.hpp")
+        ],
+        ["arrays/array_rules.cpp"],
+        ["test_arrays"],
+    ),
+    "replay": (
+        [
+            Source(
+                "core/replay/chunks.inc",
+                "unary_backward|binary_backward|reciprocals_backward|powers_backward|selects_backward",
+                (OPERATORS, MINUS, FIRST, SECOND, CHOICE, SELECT),
+                r"for \(|for_vectors",
+            ),
+            Source(
+                "core/replay/lane_products.inc",
+                "one_backward|sum_of",
+                (OPERATORS, ADDING, CHOICE, SELECT),
+                r"for \(|step\(i",
+            ),
+            Source(
+                "core/replay/lane_layers.inc",
+                "gradient_tile|bias_tile|pass_on|add_blocks|sums_of_all",
+                (OPERATORS, ADDING, SELECT),
+                r"for \(.*\) step|for \(std::size_t i = 0; i|whole_vectors|rows \* columns|constexpr|i \+= "
+                r"|std::size_t column,$",
+            ),
+            Source("core/replay/powers.hpp", "product|power|power_dx", (OPERATORS, MINUS, CHOICE, EXPONENT)),
+            Source(
+                "core/replay/replay.cpp",
+                "unary_backward|binary_backward|powc_backward|select_backward|backward",
+                (OPERATORS, MINUS, FIRST, SECOND, CHOICE),
+                r"!= Mode::none\) \{|define|template|<A, |<S, |case ",
+            ),
+            Source(
+                "core/replay/replay_lanes.cpp",
+                "backward",
+                (OPERATORS, ADDING),
+                r"^    for \(|double\* |continue|==|const auto write",
+            ),
+            Source("core/graph/sweep.cpp", "step|add", (OPERATORS, ADDING)),
+        ],
+        [
+            "replay/chunks_baseline.cpp",
+            "replay/lane_products_baseline.cpp",
+            "replay/lane_layers_baseline.cpp",
+            "replay/replay.cpp",
+            "replay/replay_lanes.cpp",
+            "graph/sweep.cpp",
+        ],
+        [
+            "test_program",
+            "test_sweep",
+            "test_layers",
+            "fuzz_programs 1000 1",
+            "test_powers",
+            "fuzz_core 1000 1",
+            "test_repeats",
+        ],
+    ),
+}
+
+# Such mutants that compute the same, or as much as anybody is promised, with the reason.
+EQUIVALENT_LINES = [
+    ("core/replay/powers.hpp:63", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
+    ("core/replay/powers.hpp:64", "(square.high - high) + low", "as before, or the low part has the other sign only"),
 ]
 
 
-def gradient_lines(text: str) -> list[int]:
-    """Numbers of the lines within functions called backward."""
-    lines, out, depth, inside = text.splitlines(), [], 0, False
-    for n, line in enumerate(lines):
-        if re.search(r"\b(static )?(bool|void) backward\w*\(|\b(static )?(bool|void) \w*_backward\(", line):
-            inside, depth = True, 0
-        if inside:
-            depth += line.count("{") - line.count("}")
-            out.append(n)
-            if depth <= 0 and "}" in line:
-                inside = False
-    return out
+def written(what: str, folder: Path, build_folder: Path | None, jobs: int) -> list[Mutant]:
+    """Builds the tests once with all changes in it, and gives the changes that they do not see."""
+    sources, units, tests = WRITTEN[what]
+    core_build = build_folder or folder / "build"
+    if build_folder is None:
+        build(["cmake", "-S", str(ROOT), "-B", str(core_build), "-G", "Ninja", "-DTAPEGRAD_TESTS=ON"])
+    build(["cmake", "--build", str(core_build), "--target", "tapegrad_core"])
+    changes: list[Change] = []
+    overlay = folder / what
+    for source in sources:
+        path = overlay / source.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(changed_source(source, (ROOT / "csrc" / source.path).read_text(), changes))
+    (overlay / "mutant.hpp").write_text(SUPPORT)
+    flags = [*FLAGS, "-O1", f"-I{overlay}", f"-I{ROOT / 'csrc'}", "-include", str(overlay / "mutant.hpp")]
 
-
-def arrays(folder: Path, jobs: int) -> list[Mutant]:
-    """Builds test_arrays once for each change in core/arrays/rules/, and gives the changes that it does not see."""
-    build(
-        [
-            "cmake",
-            "-S",
-            str(ROOT),
-            "-B",
-            str(folder / "build"),
-            "-G",
-            "Ninja",
-            "-DTAPEGRAD_TESTS=ON",
-            "-DCMAKE_BUILD_TYPE=Debug",
-        ]
-    )
-    build(["cmake", "--build", str(folder / "build"), "--target", "test_arrays"])
-    changes = []
-    for path in sorted((CORE / "arrays" / "rules").glob("*.hpp")):
-        text = path.read_text()
-        lines = text.splitlines()
-        for n in gradient_lines(text):
-            code = lines[n].split("//")[0]
-            for old, new in TEXT_FLIPS:
-                for found in re.finditer(re.escape(old), code):
-                    mutated = code[: found.start()] + new + code[found.end() :]
-                    changes.append((path, n, mutated, [*lines[:n], mutated, *lines[n + 1 :]]))
-    objects = folder / "build" / "libtapegrad_core.a"
-    test = next((folder / "build").rglob("test_arrays.cpp.o"))
-
-    def survives(k: int) -> bool:
-        path, _, _, lines = changes[k]
-        own = folder / f"m{k}"
-        (own / "core" / "arrays" / "rules").mkdir(parents=True)
-        (own / "core" / "arrays" / "rules" / path.name).write_text("\n".join(lines) + "\n")
-        program = own / "test"
-        command = [
-            COMPILER,
-            *FLAGS,
-            "-O0",
-            f"-I{own}",
-            f"-I{ROOT / 'csrc'}",
-            str(CORE / "arrays" / "array_rules.cpp"),
-            str(test),
-            str(objects),
-            "-lpthread",
-            "-o",
-            str(program),
-        ]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return False  # no program at all
-        alive = not dies([str(program)])
-        program.unlink()
-        return alive
+    def compiled(unit: Path) -> Path:
+        out = overlay / (unit.name + ".o")
+        own = overlay / unit.relative_to(ROOT / "csrc") if unit.is_relative_to(ROOT / "csrc") else unit
+        build([COMPILER, *flags, "-c", str(own if own.exists() else unit), "-o", str(out)])
+        return out
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        alive = list(pool.map(survives, range(len(changes))))
+        objects = list(pool.map(compiled, [CORE / unit for unit in units]))
+        mains = list(pool.map(compiled, [ROOT / "tests/core" / f"{test.split()[0]}.cpp" for test in tests]))
+        programs = []
+        for test, main_object in zip(tests, mains, strict=True):
+            program = overlay / test.split()[0]
+            library = str(core_build / "libtapegrad_core.a")
+            build([COMPILER, *map(str, [main_object, *objects]), library, "-lpthread", "-o", str(program)])
+            programs.append([str(program), *test.split()[1:]])
+        for program in programs:
+            if dies(program, TAPEGRAD_MUTANT="0"):
+                shown = subprocess.run(
+                    program,
+                    capture_output=True,
+                    text=True,
+                    env=os.environ | {"TAPEGRAD_MUTANT": "0"},
+                    check=False,
+                )
+                raise SystemExit(f"{program[0]} fails without any mutation: {shown.stderr}")
+
+        def seen(number: int) -> bool:
+            return any(dies(program, TAPEGRAD_MUTANT=str(number)) for program in programs)
+
+        killed = list(pool.map(seen, range(1, len(changes) + 1)))
     survivors = [
-        Mutant(f"{p.name}:{n + 1}", text.strip()) for (p, n, text, _), a in zip(changes, alive, strict=True) if a
+        Mutant(change.place, change.text)
+        for change, dead in zip(changes, killed, strict=True)
+        if not dead and not any(change.place.startswith(p) and t in change.text for p, t, _ in EQUIVALENT_LINES)
     ]
-    print(f"array rules: {len(changes) - len(survivors)} of {len(changes)} mutants killed")
+    print(f"{what}: {sum(killed)} of {len(changes)} mutants killed, {len(survivors)} survivors")
     return survivors
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["rows", "arrays"])
-    parser.add_argument("--jobs", type=int, default=2, help="builds at a time")
+    parser.add_argument("what", choices=["rows", *WRITTEN], nargs="+")
+    parser.add_argument("--jobs", type=int, default=2, help="programs at a time")
+    parser.add_argument("--build", type=Path, help="a CMake build of the core, without sanitizers, to be used")
     options = parser.parse_args()
+    survivors = []
     with tempfile.TemporaryDirectory() as folder:
-        survivors = rows(Path(folder)) if options.what == "rows" else arrays(Path(folder), options.jobs)
+        for what in options.what:
+            if what == "rows":
+                survivors += rows(Path(folder))
+            else:
+                survivors += written(what, Path(folder), options.build, options.jobs)
     for mutant in survivors:
         print(f"survived: {mutant.place}: {mutant.text}")
     return 1 if survivors else 0

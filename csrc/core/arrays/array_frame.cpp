@@ -14,7 +14,7 @@ namespace {
 // Lanes times operands from which on a rule lets other threads run: some tens of microseconds.
 constexpr std::size_t kWorthAPause = 1 << 16;
 
-PauseHooks pause_hooks;
+PauseHooks hooks_now;
 
 // Rules that are at work while other threads run, and a way to wait for the next one to finish. The counts change only
 // while their thread has the turn; the mutex serves the waiting.
@@ -37,12 +37,12 @@ bool touches_busy(const Node* node) {
 
 void wait_for_another() {
   const std::size_t seen = finished_count;
-  void* state = pause_hooks.begin();
+  void* state = hooks_now.begin();
   {
     std::unique_lock lock(finished_mutex);
     finished.wait(lock, [&] { return finished_count != seen; });
   }
-  pause_hooks.end(state);
+  hooks_now.end(state);
 }
 
 bool large(const Array& array) {
@@ -57,9 +57,9 @@ template <typename Work>
 bool aside(Arena& arena, Frame& frame, Work work) {
   frame.hold(arena);
   ++paused_rules;
-  void* state = pause_hooks.begin();
+  void* state = hooks_now.begin();
   const bool fine = work();
-  pause_hooks.end(state);
+  hooks_now.end(state);
   --paused_rules;
   return fine;
 }
@@ -76,7 +76,10 @@ void finish(Arena& arena, Frame& frame) {
 }  // namespace
 
 void set_pause_hooks(PauseHooks hooks) noexcept {
-  pause_hooks = hooks;
+  hooks_now = hooks;
+}
+const PauseHooks& pause_hooks() noexcept {
+  return hooks_now;
 }
 
 Frame::~Frame() {
@@ -199,7 +202,7 @@ bool compute_array(Arena& arena, Array& array, double* number) noexcept {
   if (!large(array) && compute_quickly(array)) return true;
   Frame frame;
   if (!frame.open(array, nullptr)) return false;
-  const bool aside_now = pause_hooks.begin && large(array);
+  const bool aside_now = hooks_now.begin && large(array);
   const bool fine = aside_now ? aside(arena, frame, [&] { return forward_array(frame); }) : forward_array(frame);
   if (!array.data) *number = *frame.z;
   if (aside_now) frame.let_go(arena);
@@ -207,7 +210,7 @@ bool compute_array(Arena& arena, Array& array, double* number) noexcept {
 }
 
 bool wants_pause(const Node* node) noexcept {
-  return pause_hooks.begin && (large(*node->array) || (paused_rules && touches_busy(node)));
+  return hooks_now.begin && (large(*node->array) || (paused_rules && touches_busy(node)));
 }
 
 bool apply_array_rule(Node* node, Arena* pausing) noexcept {
@@ -219,7 +222,7 @@ bool apply_array_rule(Node* node, Arena* pausing) noexcept {
   }
   Frame frame;
   if (!frame.open(*node->array, node)) return false;
-  const bool aside_now = pausing && pause_hooks.begin && is_large;
+  const bool aside_now = pausing && hooks_now.begin && is_large;
   const bool fine = aside_now ? aside(*pausing, frame, [&] { return backward_array(frame); }) : backward_array(frame);
   if (fine) {
     frame.close();

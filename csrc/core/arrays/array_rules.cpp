@@ -37,6 +37,7 @@ const Row& row_of(ArrayOp op) {
 }  // namespace
 
 const char* ArrayDraft::settle() noexcept {
+  if (count > kMaxEdges / 2) return "has more operands than can be counted";
   return row_of(op).settle(*this);
 }
 bool forward_array(Frame& frame) noexcept {

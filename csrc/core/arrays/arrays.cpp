@@ -21,7 +21,7 @@ Array* allocate(const ArrayDraft& draft, Buffer* data, Buffer* grad) noexcept {
   head.keeps_axes = draft.keeps_axes;
   head.has_local_grads = draft.has_local_grads;
   head.ndim = static_cast<std::uint32_t>(draft.shape.ndim);
-  head.count = draft.count;
+  head.count = static_cast<Count>(draft.count);
   head.axes = draft.axes;
   head.label = draft.label;
   head.number = draft.number;
@@ -77,10 +77,15 @@ Node* make_array_node(Arena& arena, const ArrayDraft& draft, Flags flags, Buffer
 bool become_array(Arena& arena, Node* node, const ArrayDraft& draft, Buffer* data, Buffer* grad) noexcept {
   Array* array = allocate(draft, data, grad);
   if (!array) return false;
-  node->data = draft.shape.ndim ? kNoNumber : node->data;
-  node->flags = array_flags(node->flags, draft);
-  arena.set_array(node, array);
-  return true;
+  const double number = node->data;
+  const Flags flags = node->flags;
+  node->data = draft.shape.ndim ? kNoNumber : number;
+  node->flags = array_flags(flags, draft);
+  if (arena.set_array(node, array)) return true;
+  node->data = number;
+  node->flags = flags;
+  give_block(array, array->bytes());
+  return false;
 }
 
 void free_array(Array* array) noexcept {

@@ -34,7 +34,7 @@ struct Array {
   bool orphaned;         // its node is gone, but a rule is still at work on it
   bool has_local_grads;  // of custom: there are as many operands again, not shown, that hold the local gradients
   std::uint32_t ndim;
-  std::uint32_t count;    // operands
+  Count count;            // operands
   std::uint32_t axes;     // of reductions: bit mask
   std::uint32_t label;    // of custom, into a table of the caller's
   std::uint32_t at_work;  // rules that use this while other threads run
@@ -45,7 +45,7 @@ struct Array {
   Node** operands() { return reinterpret_cast<Node**>(dims() + ndim); }
   Node* const* operands() const { return reinterpret_cast<Node* const*>(dims() + ndim); }
   std::size_t bytes() const { return sizeof(Array) + 8 * (std::size_t{ndim} + held() + params); }
-  std::uint32_t held() const { return has_local_grads ? 2 * count : count; }
+  std::uint32_t held() const { return has_local_grads ? 2u * count : count; }
   std::int64_t* param() { return reinterpret_cast<std::int64_t*>(operands() + held()); }
   const std::int64_t* param() const { return reinterpret_cast<const std::int64_t*>(operands() + held()); }
 };
@@ -64,7 +64,7 @@ struct ArrayDraft {
   Op table = Op::free;
   bool keeps_axes = false;
   bool has_local_grads = false;  // then there are 2 * count operands
-  std::uint32_t count = 0;
+  std::size_t count = 0;
   std::uint32_t axes = 0;
   std::uint32_t label = 0;
   double number = 0.0;
@@ -104,11 +104,17 @@ const char* array_name(ArrayOp op) noexcept;
 // How other threads get to run while a kernel works on many lanes: begin() lets them, end(what begin gave) waits for
 // the turn. Without hooks nothing is paused. What is read or written meanwhile is held and, if it is a gradient, marked
 // busy, so that no second rule touches it.
+//
+// Long sweeps hear of Ctrl-C by interrupt_pending(), which runs nothing, and then, with no marks set and all nodes
+// held, by interrupted(), which may run other code and says whether to give up.
 struct PauseHooks {
   void* (*begin)() = nullptr;
   void (*end)(void* state) = nullptr;
+  bool (*interrupt_pending)() = nullptr;
+  bool (*interrupted)() = nullptr;
 };
 void set_pause_hooks(PauseHooks hooks) noexcept;
+const PauseHooks& pause_hooks() noexcept;
 
 // Whether the rule of this node (Op::array) takes a pause: because of its size, or because a gradient it needs is busy.
 bool wants_pause(const Node* node) noexcept;

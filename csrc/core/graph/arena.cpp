@@ -1,6 +1,7 @@
 // arena.cpp: pages as they fill and empty, and the freeing of nodes.
 #include "core/graph/arena.hpp"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -8,12 +9,12 @@ namespace tapegrad {
 
 namespace {
 
-Operands* copy_operands(Node* const* nodes, std::uint32_t count, const double* local_grads,
+Operands* copy_operands(Node* const* nodes, std::size_t count, const double* local_grads,
                         std::uint32_t label) noexcept {
   const std::size_t bytes = sizeof(Operands) + count * (sizeof(Node*) + (local_grads ? sizeof(double) : 0));
   auto* operands = static_cast<Operands*>(std::malloc(bytes));
   if (!operands) return nullptr;
-  operands->count = count;
+  operands->count = static_cast<Count>(count);
   operands->label = label;
   operands->has_local_grads = local_grads != nullptr;
   if (count) std::memcpy(operands->nodes(), nodes, count * sizeof(Node*));
@@ -83,10 +84,12 @@ inline void Arena::free_one(Node* n) noexcept {
     if (op == Op::array) {
       Array* array = reinterpret_cast<Array*>(operands);
       for (std::uint32_t i = 0; i < array->held(); ++i) unlink(array->operands()[i]);
+      room_ += array->held();
       free_array(array);
       return;
     }
     for (std::uint32_t i = 0; i < operands->count; ++i) unlink(operands->nodes()[i]);
+    room_ += operands->count;
     std::free(operands);
     return;
   }
@@ -102,8 +105,12 @@ bool Arena::open_page() noexcept {
       return true;
     }
   }
+  if (!take_room(2 * kPageNodes)) return false;
   Page* page = pool_.take();
-  if (!page) return false;
+  if (!page) {
+    room_ += 2 * kPageNodes;
+    return false;
+  }
   page->older = current_;
   page->newer = nullptr;
   page->free_slot = nullptr;
@@ -128,11 +135,13 @@ bool Arena::open_page() noexcept {
 void Arena::close_page(Page* page) noexcept {
   (page->older ? page->older->newer : oldest_) = page->newer;
   page->newer->older = page->older;
+  room_ += 2 * kPageNodes;
   pool_.give_back(page);
 }
 
 bool Arena::open_leaf_page() noexcept {
   Page* page = pool_.take();
+  full_ = false;
   if (!page) return false;
   page->older = page->newer = nullptr;
   page->free_slot = nullptr;
@@ -165,25 +174,30 @@ Node* Arena::make_leaf(double data, Flags flags) noexcept {
   return n;
 }
 
-Node* Arena::make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label,
+Node* Arena::make_custom(Node* const* nodes, std::size_t count, const double* local_grads, std::uint32_t label,
                          double data, Flags flags) noexcept {
+  if (!take_room(count)) return nullptr;
   Operands* operands = copy_operands(nodes, count, local_grads, label);
-  if (!operands) return nullptr;
-  Node* n = allocate();
+  Node* n = operands ? allocate() : nullptr;
   if (!n) {
+    room_ += count;
     std::free(operands);
     return nullptr;
   }
   fill(n, data, Op::custom, kUnmarked, flags);
   n->a = nullptr;
   n->operands = operands;
-  for (std::uint32_t i = 0; i < count; ++i) link(nodes[i]);
+  for (std::size_t i = 0; i < count; ++i) link(nodes[i]);
   return n;
 }
 
 Node* Arena::make_array(Array* array, double data, Flags flags) noexcept {
+  if (!take_room(array->held())) return nullptr;
   Node* n = array->op == ArrayOp::leaf ? make_leaf(data, flags) : allocate();
-  if (!n) return nullptr;
+  if (!n) {
+    room_ += array->held();
+    return nullptr;
+  }
   fill(n, data, Op::array, array->op == ArrayOp::leaf ? kLeafMark : kUnmarked, flags);
   n->a = nullptr;
   n->array = array;
@@ -191,14 +205,18 @@ Node* Arena::make_array(Array* array, double data, Flags flags) noexcept {
   return n;
 }
 
-bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
+bool Arena::set_operands(Node* node, Node* const* nodes, std::size_t count, const double* local_grads,
                          std::uint32_t label) noexcept {
+  if (!take_room(count)) return false;
   Operands* operands = nullptr;
   if (count || label) {
     operands = copy_operands(nodes, count, local_grads, label);
-    if (!operands) return false;
+    if (!operands) {
+      room_ += count;
+      return false;
+    }
   }
-  for (std::uint32_t i = 0; i < count; ++i) link(nodes[i]);
+  for (std::size_t i = 0; i < count; ++i) link(nodes[i]);
   const Node old = *node;
   node->a = nullptr;
   node->operands = operands;
@@ -211,7 +229,8 @@ bool Arena::set_operands(Node* node, Node* const* nodes, std::uint32_t count, co
   return true;
 }
 
-void Arena::set_array(Node* node, Array* array) noexcept {
+bool Arena::set_array(Node* node, Array* array) noexcept {
+  if (!take_room(array->held())) return false;
   for (std::uint32_t i = 0; i < array->held(); ++i) link(array->operands()[i]);
   const Node old = *node;
   node->a = nullptr;
@@ -221,15 +240,18 @@ void Arena::set_array(Node* node, Array* array) noexcept {
   hold(node);
   let_go_of_operands(old);
   let_go(node);
+  return true;
 }
 
 // What a node had before it got other operands.
 void Arena::let_go_of_operands(const Node& old) noexcept {
   if (old.op == Op::array) {
     for (std::uint32_t i = 0; i < old.array->held(); ++i) let_go(old.array->operands()[i]);
+    room_ += old.array->held();
     free_array(old.array);
   } else if (old.op == Op::custom) {
     for (std::uint32_t i = 0; i < old.operands->count; ++i) let_go(old.operands->nodes()[i]);
+    room_ += old.operands->count;
     std::free(old.operands);
   } else if (old.op > Op::custom) {
     let_go(old.a);
@@ -270,6 +292,19 @@ void Arena::let_go(Node* node) noexcept {
     drop(node);
   }
 }
+
+const char* Arena::full_text() noexcept {
+  static char text[200];
+  if (!text[0])
+    std::snprintf(text, sizeof text,
+                  "the Values alive have as many operands as can be counted, about %zu in all: free graphs that are no "
+                  "longer needed, or hold many numbers in one Value, as an array",
+                  kMaxEdges);
+  return text;
+}
+
+NoNodes::NoNodes(const Arena& arena) noexcept
+    : what_(arena.full() ? Arena::full_text() : "there is no memory for more Values") {}
 
 std::size_t Arena::live_nodes() const noexcept {
   std::size_t live = leaves_;

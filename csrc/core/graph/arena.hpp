@@ -2,12 +2,13 @@
 //
 // Ownership: a node lives while it has a handle or a consumer. Each consumer edge counts one in Node::refs; the handle
 // counts one. Order: interior nodes are made after their operands and lie after them in the ordered pages, so walking
-// back is a topological walk. Failure: what makes nodes returns null when there is no memory and then has changed
-// nothing.
+// back is a topological walk. Failure: what makes nodes returns null when there is no memory, or no count for more
+// edges (limits.hpp), and then has changed nothing.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 #include "core/arrays/arrays.hpp"
 #include "core/graph/memory.hpp"
@@ -19,6 +20,16 @@ namespace tapegrad {
 struct HandleHooks {
   void (*retain)(void* handle);
   void (*release)(void* handle);
+};
+
+// Thrown in place of std::bad_alloc where an arena may have refused for want of counts: says which of the two it was.
+class NoNodes : public std::bad_alloc {
+ public:
+  explicit NoNodes(const class Arena& arena) noexcept;
+  const char* what() const noexcept override { return what_; }
+
+ private:
+  const char* what_;
 };
 
 class Arena {
@@ -70,8 +81,8 @@ class Arena {
   }
 
   // A node with `count` operands; local_grads may be null.
-  Node* make_custom(Node* const* nodes, std::uint32_t count, const double* local_grads, std::uint32_t label,
-                    double data, Flags flags) noexcept;
+  Node* make_custom(Node* const* nodes, std::size_t count, const double* local_grads, std::uint32_t label, double data,
+                    Flags flags) noexcept;
 
   // A node over the operands in `array`, which it takes over. Leaves lie with the other leaves.
   Node* make_array(Array* array, double data, Flags flags) noexcept;
@@ -79,11 +90,12 @@ class Arena {
   // Makes `node`, which then holds a number, a custom node over other operands, or a leaf when count is 0, dropping
   // what it had. False, and nothing changed, if there is no memory. Every operand must precede the node: see
   // precedes().
-  bool set_operands(Node* node, Node* const* nodes, std::uint32_t count, const double* local_grads,
+  bool set_operands(Node* node, Node* const* nodes, std::size_t count, const double* local_grads,
                     std::uint32_t label) noexcept;
 
   // Makes `node` one of Op::array with the operands in `array`, dropping what it had. The operands must precede it.
-  void set_array(Node* node, Array* array) noexcept;
+  // False, and nothing changed, if there are too many.
+  bool set_array(Node* node, Array* array) noexcept;
 
   // Whether `node` may have `operand`: it was made later, in an ordered page.
   static bool precedes(const Node* operand, const Node* node) noexcept;
@@ -93,7 +105,9 @@ class Arena {
     if (--node->refs == 0) release(node);
   }
 
-  // Keeps a node alive as a consumer would, and lets go of it again.
+  // Keeps a node alive as a consumer would, and lets go of it again. Whoever can hold one node any number of times asks
+  // first whether that can be counted.
+  static bool may_hold(const Node* node) noexcept { return node->refs < kMaxHeld; }
   void hold(Node* node) noexcept { link(node); }
   void let_go(Node* node) noexcept;
 
@@ -105,6 +119,11 @@ class Arena {
   }
 
   std::size_t live_nodes() const noexcept;
+
+  // Of the last request that was refused: whether its edges could not be counted, rather than memory be found; and what
+  // to tell the user then.
+  bool full() const noexcept { return full_; }
+  static const char* full_text() noexcept;
   std::size_t reserved_bytes() const noexcept { return pool_.reserved_bytes(); }
 
   // Calls visit(node) for every live interior node, oldest first. The visitor may not make or free nodes.
@@ -142,6 +161,13 @@ class Arena {
       hooks_.retain(operand->handle);
   }
 
+  bool take_room(std::size_t edges) noexcept {
+    full_ = edges > room_;
+    if (full_) return false;
+    room_ -= edges;
+    return true;
+  }
+
   void let_go_of_operands(const Node& old) noexcept;
   void unlink(Node* operand) noexcept;
   void release(Node* node) noexcept;
@@ -158,6 +184,8 @@ class Arena {
   Page* leaf_room_ = nullptr;  // leaf pages with a free slot
   Node* pending_ = nullptr;    // dead nodes still to be freed, linked through Node::handle
   bool releasing_ = false;
+  bool full_ = false;
+  std::size_t room_ = kMaxEdges;  // for edges: of ordered pages, two a node, and of lists of operands
   std::uint64_t sequence_ = 0;
   std::size_t leaves_ = 0;  // nodes in leaf pages
   HandleHooks hooks_;

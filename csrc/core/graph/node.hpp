@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/graph/limits.hpp"
+
 namespace tapegrad {
 
 enum class Op : std::uint8_t {
@@ -45,7 +47,7 @@ struct Array;
 
 // Operands of a custom node. local_grads holds `count` numbers, or is absent when a rule outside the core is used.
 struct alignas(8) Operands {
-  std::uint32_t count;
+  Count count;
   std::uint32_t label;  // index into a table of the caller's; 0 is the empty label
   bool has_local_grads;
   Node** nodes() { return reinterpret_cast<Node**>(this + 1); }
@@ -68,7 +70,7 @@ struct Node {
     Array* array;        // of array
   };
   void* handle;  // the one object outside the core that shows this node, or null; link of the release list once dead
-  std::uint32_t refs;  // consumer edges, plus one for the handle
+  Count refs;    // consumer edges, one for the handle, and those who hold it; limits.hpp
   Op op;
   std::uint8_t mark;
   Flags flags;

@@ -27,8 +27,12 @@ class Frontier {
   template <typename Visit>
   void walk(Node* root, Visit visit) noexcept(noexcept(visit(root))) {
     mark(root);
-    Page* page = page_of(root);
-    Node* n = root;
+    rest(page_of(root), root, visit, [] { return false; });
+  }
+
+  // The same from here on, until `stop()` says so after a page: then returns the page to go on with, else null.
+  template <typename Visit, typename Stop>
+  Page* rest(Page* page, Node* n, Visit visit, Stop stop) noexcept(noexcept(visit(n))) {
     while (ahead_) {
       if (page->marked) {
         for (Node* begin = page->begin(); n >= begin; --n) {
@@ -43,8 +47,11 @@ class Frontier {
       }
       page = page->older;
       if (page) n = page->begin() + (kPageNodes - 1);
+      if (stop() && ahead_) return page;
     }
+    return nullptr;
   }
+  static Node* last_of(Page* page) noexcept { return page->begin() + (kPageNodes - 1); }
 
  private:
   std::size_t ahead_ = 0;
@@ -115,6 +122,16 @@ inline void step(Node* n, Mark mark, ArrayStep array) noexcept {
   }
 }
 
+constexpr std::size_t kPagesBetweenLooks = 256, kRulesBetweenLooks = 1024;  // at Ctrl-C
+
+bool gives_up() noexcept {
+  return pause_hooks().interrupted && pause_hooks().interrupted();
+}
+
+bool wants_pause_of_array(const Node* node) noexcept {
+  return node->op == Op::array && wants_pause(node);
+}
+
 // The rest of a sweep from an array node on that lets other threads run: first all marks are taken back, so that they
 // may sweep too, then the rules are applied, while everything is held.
 class PausedSweep {
@@ -137,11 +154,14 @@ class PausedSweep {
     return true;
   }
 
-  // Applies the rules of the nodes taken in, in that order.
+  // Applies the rules of the nodes taken in, in that order. False without memory, or if it is to be given up.
   bool apply() noexcept {
     bool fine = true;
     for (std::size_t i = 0; i < count_; ++i) arena_.hold(nodes_[i]);
-    for (std::size_t i = 0; fine && i < count_; ++i) fine = apply_rule(nodes_[i], &arena_);
+    for (std::size_t i = 0; fine && i < count_; ++i) {
+      const bool asks = i % kRulesBetweenLooks == 0 || wants_pause_of_array(nodes_[i]);
+      fine = !(asks && gives_up()) && apply_rule(nodes_[i], &arena_);
+    }
     for (std::size_t i = 0; i < count_; ++i) arena_.let_go(nodes_[i]);
     return fine;
   }
@@ -168,6 +188,20 @@ class PausedSweep {
   return memory && rest.apply();
 }
 
+// The rest of a sweep in which Ctrl-C was seen, from a page on: whoever is to hear of it may run other code.
+[[gnu::noinline]] bool sweep_aside(Frontier frontier, Page* page, Arena* pausing) noexcept {
+  PausedSweep rest(*pausing);
+  bool memory = true;
+  frontier.rest(
+      page, Frontier::last_of(page),
+      [&](Node* ahead) noexcept {
+        memory = memory && rest.add(ahead);
+        for_each_operand(ahead, [&](Node* operand) { frontier.mark(operand); });
+      },
+      [] { return false; });
+  return memory && rest.apply();
+}
+
 }  // namespace
 
 bool apply_rule(Node* node, Arena* pausing) noexcept {
@@ -180,7 +214,8 @@ bool sweep(Node* root, Arena* pausing) noexcept {
   if (root->mark == kLeafMark) return true;
   Frontier frontier;
   bool fine = true;
-  frontier.walk(root, [&](Node* n) noexcept {
+  std::size_t pages = 0;
+  const auto visit = [&](Node* n) noexcept {
     step(
         n, [&](Node* operand) { frontier.mark(operand); },
         [&](Node* array) {
@@ -188,8 +223,13 @@ bool sweep(Node* root, Arena* pausing) noexcept {
           fine = fine && array_step(copy, array, pausing);
           frontier = copy;
         });
+  };
+  frontier.mark(root);
+  Page* page = frontier.rest(page_of(root), root, visit, [&] {
+    return ++pages % kPagesBetweenLooks == 0 && pausing && pause_hooks().interrupt_pending &&
+           pause_hooks().interrupt_pending();
   });
-  return fine;
+  return page ? sweep_aside(frontier, page, pausing) && fine : fine;
 }
 
 namespace {
@@ -259,7 +299,12 @@ bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void*, Node*), void
   const std::vector<Node*> order = collect(root, true);
   for (Node* n : order) arena.hold(n);
   bool going = true, memory = true;
+  std::size_t looks = 0;
   for (Node* n : order) {
+    if (++looks % kRulesBetweenLooks == 0 && gives_up()) {
+      going = false;
+      break;
+    }
     if (n->flags & kHasRule) {
       if (!call(context, n)) {
         going = false;

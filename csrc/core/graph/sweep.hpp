@@ -16,8 +16,8 @@ bool apply_rule(Node* node, Arena* pausing = nullptr) noexcept;
 
 // Adds into the gradient of every node that `root` depends on, newest first; root->grad is the seed. For graphs without
 // rules from outside the core. Allocates nothing for numbers; false when there is no memory for the gradients of
-// arrays, and then some gradients are added and others not. Given the arena, it lets other threads run during the rules
-// of large arrays.
+// arrays, or if it was given up (see PauseHooks), and then some gradients are added and others not. Given the arena, it
+// lets other threads run during the rules of large arrays, and hears of Ctrl-C.
 bool sweep(Node* root, Arena* pausing = nullptr) noexcept;
 
 // Sets the gradient of `root` and of every node that it depends on to zero.
@@ -28,9 +28,9 @@ void zero_gradients(Node* root) noexcept;
 std::vector<Node*> collect(Node* root, bool with_leaves);
 
 // The sweep for graphs in which a node may have a rule from outside the core (kHasRule): call(context, node) runs it
-// and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop;
-// the engine is as usable as before. Throws std::bad_alloc before anything has changed, or for want of memory for the
-// gradient of an array.
+// and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop, or
+// Ctrl-C did; the engine is as usable as before. Throws std::bad_alloc before anything has changed, or for want of
+// memory for the gradient of an array.
 bool sweep_with_rules(Arena& arena, Node* root, bool (*call)(void* context, Node* node), void* context);
 
 }  // namespace tapegrad

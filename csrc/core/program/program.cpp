@@ -147,6 +147,7 @@ void read_instruction(LineReader& line, const std::string& label, Program* p) {
   }
   line.end();
   p->add(i);
+  p->check_length();
 }
 
 }  // namespace
@@ -165,6 +166,13 @@ bool Guard::holds(double x) const {
     default:
       return (x == expected && std::signbit(x) == std::signbit(expected)) || (std::isnan(x) && std::isnan(expected));
   }
+}
+
+void Program::refuse_length() {
+  throw std::length_error(
+      "a program can have at most " + std::to_string(kMaxProgram) +
+      " instructions, operands of sums, guards, inputs and parameters each: compile a part of the function, "
+      "or write loops over many numbers with vmap");
 }
 
 std::string Program::text() const {
@@ -204,6 +212,7 @@ Program read_program(const std::string& text) {
     if (first == "inputs" || first == "params") {
       if (!p.code.empty()) reader.fail("inputs and params stand before the first instruction");
       (first == "inputs" ? p.inputs : p.params) = reader.whole("a count");
+      p.check_length();
     } else if (first == "guard") {
       Guard g{};
       const std::string kind = reader.need("a kind of guard");

@@ -67,7 +67,20 @@ struct Program {
   std::uint32_t inputs = 0;
   std::uint32_t params = 0;
 
+  // Throws std::length_error unless instructions, operands of sums, guards, inputs and parameters are at most
+  // kMaxProgram each: to be called while a program is recorded or read. Passes add to it, so that there is more room
+  // than that.
+  void check_length() const {
+    if (code.size() > kMaxProgram || pool.size() > kMaxProgram || guards.size() > kMaxProgram || inputs > kMaxProgram ||
+        params > kMaxProgram)
+      refuse_length();
+  }
+  [[noreturn]] static void refuse_length();
+
+  // Throws std::length_error where values could no longer be numbered.
   std::uint32_t add(const Instruction& i) {
+    if (code.size() >= 2 * kMaxProgram) [[unlikely]]
+      refuse_length();
     code.push_back(i);
     return static_cast<std::uint32_t>(code.size() - 1);
   }

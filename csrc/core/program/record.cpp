@@ -23,6 +23,7 @@ class Recorder {
   const std::vector<Node*>& newest_first() const { return newest_first_; }
 
   void add_inputs(const std::vector<Node*>& inputs) {
+    if (inputs.size() > kMaxProgram) Program::refuse_length();
     program_.inputs = static_cast<std::uint32_t>(inputs.size());
     for (std::uint32_t k = 0; k < inputs.size(); ++k) shared_[inputs[k]] = program_.add({Code::input, k});
   }
@@ -45,8 +46,7 @@ class Recorder {
       throw std::invalid_argument(
           "an operation with a _backward rule written in Python cannot be compiled; write it with Value's own "
           "operations, or as Value(data, children, local_grads)");
-    if (program_.code.size() > (std::size_t{1} << 30))
-      throw std::length_error("a program can have at most 2**30 instructions");
+    if (program_.code.size() > kMaxProgram) Program::refuse_length();
     Instruction i{};
     switch (n->op) {
       case Op::custom:
@@ -136,6 +136,7 @@ class Recorder {
   }
 
   Recorded take() {
+    program_.check_length();
     clear_scratch();
     constants_.clear();
     return {std::move(program_), std::move(params_), {}, std::exchange(newest_first_, {})};
@@ -177,6 +178,7 @@ class Recorder {
       for (std::uint32_t k = 0; k < i.b; ++k) operands.push_back(constant(o->local_grads()[k]));
       i.c = constant(n->data);
     }
+    if (program_.pool.size() + operands.size() > kMaxProgram) Program::refuse_length();
     i.a = static_cast<std::uint32_t>(program_.pool.size());
     program_.pool.insert(program_.pool.end(), operands.begin(), operands.end());
     return i;
@@ -203,8 +205,8 @@ Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector
                 const std::vector<Look>& looks, std::uint64_t since, const RecordLabels& labels) {
   std::vector<Node*> all = roots;
   for (const Look& look : looks) all.push_back(look.node);
-  Node* top = arena.make_custom(all.data(), static_cast<std::uint32_t>(all.size()), nullptr, 0, 0.0, 0);
-  if (!top) throw std::bad_alloc();
+  Node* top = arena.make_custom(all.data(), all.size(), nullptr, 0, 0.0, 0);
+  if (!top) throw NoNodes(arena);
   arena.hold(top);
   struct Release {
     Arena& arena;

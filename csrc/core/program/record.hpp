@@ -41,7 +41,7 @@ std::vector<Node*> nodes_of_values(const Recorded& recorded, const Program& prog
 
 // Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it
 // zero. Throws std::invalid_argument where a node has a backward rule from outside the core, std::length_error past
-// 2**31 instructions.
+// kMaxProgram instructions.
 Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs,
                 const std::vector<Look>& looks, std::uint64_t since, const RecordLabels& labels);
 

@@ -372,7 +372,9 @@ std::unique_ptr<RepeatCode::Memory> RepeatCode::take_memory() const {
   return m;
 }
 
-void RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, const double* inputs) const {
+// False if given up.
+bool RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, const Run& whole) const {
+  const double* inputs = whole.inputs;
   const bool gradients = part == Part::gradients;
   for (std::size_t b = 0; b < bodies_.size(); ++b) {
     const BodyCode& body = bodies_[b];
@@ -447,8 +449,11 @@ void RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, cons
       run.gradient_strides = memory.ones.data();
       if (body.direct) run.seed = memory.gradients[repeat.sums[body.direct_output]];
     }
+    run.interrupt = whole.interrupt;
+    run.interrupt_context = whole.interrupt_context;
     LaneGuards guards;
     way.lanes.run(run, &guards);
+    if (guards.interrupted) return false;
 
     for (std::size_t k = 0; k < repeat.body.outputs.size(); ++k) {
       const double* from = m.outputs.data() + (gradients ? body.outputs[k] : k) * lanes;
@@ -482,14 +487,22 @@ void RepeatCode::run_bodies(Memory& memory, std::uint32_t level, Part part, cons
     for (std::size_t k = body.run; k < repeat.uniforms.size(); ++k)
       memory.gradients[repeat.uniforms[k]] += by_uniform[k];
   }
+  return true;
 }
 
-void RepeatCode::run(const Run& run) const {
+bool RepeatCode::run(const Run& run) const {
   std::unique_ptr<Memory> memory = take_memory();
-  Memory& m = *memory;
+  const bool finished = run_in(*memory, run);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (spare_.size() < 8) spare_.push_back(std::move(memory));
+  return finished;
+}
+
+// A run in memory of which it needs nothing but the constants.
+bool RepeatCode::run_in(Memory& m, const Run& run) const {
   std::copy_n(run.params, plan_.params, m.places.begin());
   std::copy_n(run.inputs, plan_.inputs, m.places.begin() + plan_.params);
-  const double* inputs = run.inputs;
+  const auto gives_up = [&] { return run.interrupt && run.interrupt(run.interrupt_context); };
 
   const auto forward = [&](const StageCode& s, std::vector<double>& slots) {
     double* in = slots.data() + s.lowered.input_base;
@@ -520,23 +533,25 @@ void RepeatCode::run(const Run& run) const {
     m.gradients[plan_.outputs[0]] = 1.0;
   }
   for (U32 level = 0; level < stages_.size(); ++level) {
+    if (gives_up()) return false;
     forward(stages_[level], m.stages[level]);
     if (level > last_level_) continue;
     if (level == last_level_ && early) {
       // The last stage once with whatever values: it gives the seeds, which do not depend on them.
       forward(stages_[level + 1], m.stages[level + 1]);
       backward(stages_[level + 1], m.stages[level + 1], [&](U32 at) { return made_[at]; });
-      run_bodies(m, level, Part::other_values, inputs);
-      run_bodies(m, level, Part::gradients, inputs);
-    } else {
-      run_bodies(m, level, Part::values, inputs);
+      if (!run_bodies(m, level, Part::other_values, run) || !run_bodies(m, level, Part::gradients, run)) return false;
+    } else if (!run_bodies(m, level, Part::values, run)) {
+      return false;
     }
   }
   for (std::size_t k = 0; run.outputs && k < plan_.outputs.size(); ++k) run.outputs[k] = m.places[plan_.outputs[k]];
   for (std::size_t k = 0; run.guarded && k < plan_.guards.size(); ++k) run.guarded[k] = m.places[plan_.guards[k]];
   if (wanted) {
     for (U32 level = static_cast<U32>(stages_.size()); level-- > 0;) {
-      if (level <= last_level_ && !(early && level == last_level_)) run_bodies(m, level, Part::gradients, inputs);
+      if (gives_up()) return false;
+      if (level <= last_level_ && !(early && level == last_level_) && !run_bodies(m, level, Part::gradients, run))
+        return false;
       if (early && level == last_level_ + 1)
         backward(stages_[level], m.stages[level], [&](U32 at) { return !made_[at]; });
       else
@@ -545,8 +560,7 @@ void RepeatCode::run(const Run& run) const {
   }
   if (run.param_gradients) std::copy_n(m.gradients.begin(), plan_.params, run.param_gradients);
   if (run.input_gradients) std::copy_n(m.gradients.begin() + plan_.params, plan_.inputs, run.input_gradients);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (spare_.size() < 8) spare_.push_back(std::move(memory));
+  return true;
 }
 
 }  // namespace tapegrad

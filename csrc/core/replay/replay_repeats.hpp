@@ -39,8 +39,11 @@ class RepeatCode {
     double* guarded = nullptr;
     double* param_gradients = nullptr;
     double* input_gradients = nullptr;
+    bool (*interrupt)(void*) = nullptr;  // asked now and then: whether to give up
+    void* interrupt_context = nullptr;
   };
-  void run(const Run& run) const;
+  // False if given up: then what `run` names is of no use.
+  bool run(const Run& run) const;
 
   std::size_t steps() const { return steps_; }  // operations of a run, lanes counted
   const std::vector<PassCount>& counts() const { return counts_; }
@@ -56,7 +59,8 @@ class RepeatCode {
     other_values,
     gradients
   };  // of all bodies; of those without gradients; both, of the others
-  void run_bodies(Memory& m, std::uint32_t level, Part part, const double* inputs) const;
+  bool run_in(Memory& m, const Run& run) const;
+  bool run_bodies(Memory& m, std::uint32_t level, Part part, const Run& run) const;
 
   const RepeatPlan& plan_;  // kept by the caller
   bool gradients_ = false;

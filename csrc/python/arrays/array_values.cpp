@@ -73,7 +73,7 @@ Node* make_array_leaf(PyObject* array, Flags flags) {
   Node* node = make_array_node(arena(), draft, flags, buffer);
   if (!node) {
     release(buffer);
-    PyErr_NoMemory();
+    no_node();
   }
   return node;
 }
@@ -82,7 +82,7 @@ Held leaf_of(const Data& data, Flags like) {
   const Flags flags = inherited(like);
   if (data.array) return Held(make_array_leaf(data.array, flags));
   Node* leaf = arena().make_constant(data.number.value, flags | data.number.flags);
-  if (!leaf) PyErr_NoMemory();
+  if (!leaf) no_node();
   return Held(leaf);
 }
 
@@ -98,7 +98,7 @@ Node* make_node(ArrayDraft& draft, Flags flags, const char* label) {
     return nullptr;
   }
   Node* node = make_array_node(arena(), draft, flags);
-  if (!node) PyErr_NoMemory();
+  if (!node) no_node();
   return node;
 }
 
@@ -130,7 +130,7 @@ PyObject* record_lanes(Op op, Node* a, Node* b, PyTypeObject* type) {
 PyObject* record_lanes_constant(Op op, Node* a, Number number, bool reversed, PyTypeObject* type) {
   const Flags flags = inherited(a->flags);
   const Held leaf(arena().make_constant(number.value, flags | number.flags));
-  if (!leaf) return PyErr_NoMemory();
+  if (!leaf) return no_node();
   Node* node = reversed ? make_lanes(op, leaf.get(), a, 0.0, flags) : make_lanes(op, a, leaf.get(), 0.0, flags);
   return node ? show(node, type, a->flags) : nullptr;
 }

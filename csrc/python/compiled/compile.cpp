@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <new>
+#include <stdexcept>
 
 #include "core/lanes/lanes.hpp"
 #include "core/program/record.hpp"
@@ -50,6 +51,8 @@ std::vector<Node*> nodes_of(const py::sequence& values) {
 
 std::unique_ptr<RunnableProgram> make_program(Program program, std::vector<Node*> params, bool exact,
                                               const std::vector<std::string>& off, bool check) {
+  for (const Node* n : params)
+    if (!Arena::may_hold(n)) throw std::overflow_error("a Value is a parameter of more programs than can be counted");
   for (Node* n : params) arena().hold(n);
   return std::make_unique<RunnableProgram>(std::move(program), std::move(params), exact, off, check);
 }
@@ -346,8 +349,7 @@ py::object custom(const char* label, const py::sequence& operands, double data, 
   const std::vector<Node*> nodes = nodes_of(operands);
   Flags flags = static_cast<Flags>(inherited(nodes[0]->flags) | (is_int ? kDataInt : 0)), either = 0;
   for (Node* n : nodes) either |= n->flags;
-  return steal(show(arena().make_custom(nodes.data(), static_cast<std::uint32_t>(nodes.size()), nullptr,
-                                        label_index(label), data, flags),
+  return steal(show(arena().make_custom(nodes.data(), nodes.size(), nullptr, label_index(label), data, flags),
                     type_of(flags), either));
 }
 

@@ -147,6 +147,12 @@ PyObject* fast(PyObject* self, Way way, PyObject* const* args, Py_ssize_t count,
         if (attempt(self, way, place, args, count, run, &out)) return out;
     } catch (const std::bad_alloc&) {
       return PyErr_NoMemory();
+    } catch (py::error_already_set& e) {  // Ctrl-C while it was compiled
+      e.restore();
+      return nullptr;
+    } catch (const std::exception& e) {  // a program that passes made too long
+      PyErr_SetString(PyExc_ValueError, e.what());
+      return nullptr;
     }
   }
   return slow(self, way, args, count, kwnames);

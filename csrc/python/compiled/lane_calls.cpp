@@ -84,6 +84,10 @@ PyObject* answer(Work work) {
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
+  } catch (py::error_already_set& e) {  // Ctrl-C while it was compiled
+    e.restore();
+  } catch (const std::exception& e) {  // a program that passes made too long
+    PyErr_SetString(PyExc_ValueError, e.what());
   }
   return nullptr;
 }

@@ -28,7 +28,7 @@ PyObject* traced_types;  // a tuple of the Python classes, for ever
 // Starts noting looks in this thread; returns the id that separates old nodes from new ones.
 std::uint64_t begin_recording(py::object who) {
   Node* marker = arena().make_constant(0.0, 0);
-  if (!marker) throw std::bad_alloc();
+  if (!marker) throw NoNodes(arena());
   arena().hold(marker);
   current = new Recording{who.release().ptr(), marker, current};
   ++recordings;

@@ -27,6 +27,12 @@ struct Interrupts {
     state = PyEval_SaveThread();
     return raised;
   }
+
+  template <typename AnyRun>
+  void give_to(AnyRun* run) {
+    run->interrupt = [](void* context) { return static_cast<Interrupts*>(context)->now(); };
+    run->interrupt_context = this;
+  }
 };
 
 constexpr std::size_t kLetGoSteps = 20000;  // from this size on, a run lets other threads work
@@ -210,12 +216,14 @@ long RunnableProgram::run_repeats(Want want, const std::vector<bool>& wanted, co
   {
     PyThreadState* state = code.steps() > 10 * kLetGoSteps ? PyEval_SaveThread() : nullptr;
     struct Hold {
-      PyThreadState* state;
+      PyThreadState*& state;
       ~Hold() {
         if (state) PyEval_RestoreThread(state);
       }
     } hold{state};
-    code.run(own);
+    Interrupts interrupts{state};
+    if (state) interrupts.give_to(&own);
+    if (!code.run(own)) return -2;
   }
   for (std::size_t i = 0; i < guarded.size(); ++i)
     if (!program_.guards[i].holds(guarded[i])) return static_cast<long>(i);
@@ -313,8 +321,7 @@ bool RunnableProgram::add_gradients(const double* gradients) {
   if (params_.empty()) return true;
   const auto above = [&] {
     const ModesAside plain;  // under no_grad, too, it needs its operands
-    return show(arena().make_custom(params_.data(), static_cast<std::uint32_t>(params_.size()), gradients, 0, 0.0, 0),
-                value_type(), kTracked);
+    return show(arena().make_custom(params_.data(), params_.size(), gradients, 0, 0.0, 0), value_type(), kTracked);
   };
   PyObject* top = above();
   PyObject* done = top ? value_backward(top, nullptr, 0, nullptr) : nullptr;
@@ -467,10 +474,7 @@ LaneOutcome RunnableProgram::run_split(LaneVariant& v, LaneVariant::Scratch& scr
   scratch.param_gradients = gradients.data();
   LaneGuards guards;
   Interrupts interrupts{state};
-  if (state) {
-    run.interrupt = [](void* context) { return static_cast<Interrupts*>(context)->now(); };
-    run.interrupt_context = &interrupts;
-  }
+  if (state) interrupts.give_to(&run);
   v.columns ? v.columns->run(run, &guards) : v.lanes->run(run, &guards);
   if (guards.interrupted) return {-2, 0, 0};
   for (std::size_t k = 0; k < guards.failures.size(); ++k)

@@ -17,7 +17,15 @@ int modes_on = 0;
 
 namespace {
 
-PyObject* variables[2];  // a ContextVar for each mode, for ever
+// A ContextVar for each mode, for ever. Its value is a list of its own for each time that a mode was entered, which
+// holds whether it is on; or False. Leaving changes the list only: for that no memory is needed, and a mode that could
+// not be left would be on for good.
+PyObject* variables[2];
+
+// Whether the mode is on, given the value of its variable.
+PyObject* on_of(PyObject* value) {
+  return PyList_CheckExact(value) && PyList_GET_SIZE(value) == 1 ? PyList_GET_ITEM(value, 0) : value;
+}
 int anomaly_contexts = 0;
 int aside = 0;
 
@@ -111,7 +119,7 @@ bool make_leaf_of(Node* node) {
     if (become_array(arena(), node, draft, data, nullptr)) return true;
     release(data);
   }
-  PyErr_NoMemory();
+  no_node();
   return false;
 }
 
@@ -121,8 +129,13 @@ PyObject* enter_mode(PyObject*, PyObject* const* args, Py_ssize_t count) {
   const int on = PyObject_IsTrue(args[1]);
   if (PyErr_Occurred() || mode < 0 || mode > 1) return nullptr;
   if (refuse_while_recording(mode == 0 ? "no_grad()" : "detect_anomaly()")) return nullptr;
-  PyObject* before = PyBool_FromLong(in_mode_now(static_cast<Mode>(mode)));
-  PyObject* token = PyContextVar_Set(variables[mode], on ? Py_True : Py_False);
+  PyObject *before = nullptr, *now = nullptr, *token = nullptr;
+  if (PyContextVar_Get(variables[mode], nullptr, &before) < 0) return nullptr;
+  if ((now = PyList_New(1))) {
+    PyList_SET_ITEM(now, 0, PyBool_FromLong(on));
+    token = PyContextVar_Set(variables[mode], now);
+    Py_DECREF(now);
+  }
   if (!token) {
     Py_DECREF(before);
     return nullptr;
@@ -143,9 +156,10 @@ PyObject* leave_mode(PyObject*, PyObject* const* args, Py_ssize_t count) {
   const long mode = PyLong_AsLong(args[0]);
   if (PyErr_Occurred() || mode < 0 || mode > 1) return nullptr;
   if (!modes_on) Py_RETURN_NONE;
-  PyObject* token = PyContextVar_Set(variables[mode], args[1]);
-  if (!token) return nullptr;
-  Py_DECREF(token);
+  PyObject* now = nullptr;
+  if (PyContextVar_Get(variables[mode], nullptr, &now) < 0) return nullptr;
+  if (PyList_CheckExact(now)) PyList_SetItem(now, 0, Py_NewRef(on_of(args[1])));
+  Py_DECREF(now);
   --modes_on;
   end_watching();
   if (mode == static_cast<long>(Mode::anomaly) && --anomaly_contexts == 0) lines().clear();
@@ -161,7 +175,7 @@ PyObject* mode_is_on(PyObject*, PyObject* mode) {
 PyMethodDef functions[] = {
     {"enter_mode", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(enter_mode)), METH_FASTCALL,
      "enter_mode($module, mode, on, /)\n--\n\nTurns a mode (0: no_grad, 1: anomaly) on or off in this "
-     "context; gives what it was."},
+     "context; gives what leave_mode() wants."},
     {"leave_mode", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(leave_mode)), METH_FASTCALL,
      "leave_mode($module, mode, before, /)\n--\n\nEnds what enter_mode() began; once for each."},
     {"mode_is_on", mode_is_on, METH_O, "mode_is_on($module, mode, /)\n--\n\nWhether a mode is on in this context."},
@@ -176,8 +190,9 @@ bool in_mode_now(Mode mode) {
     PyErr_Clear();
     return false;
   }
-  Py_XDECREF(on);
-  return on == Py_True;
+  const bool yes = on_of(on) == Py_True;
+  Py_DECREF(on);
+  return yes;
 }
 
 Kind kind_of(const Node* node) {

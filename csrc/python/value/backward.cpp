@@ -92,7 +92,7 @@ PyObject* value_backward(PyObject* self, PyObject* const* args, Py_ssize_t nargs
     Py_RETURN_NONE;
   }
   if (!(root->flags & kTracked)) {
-    if (!sweep(root, &arena())) return PyErr_NoMemory();
+    if (!sweep(root, &arena())) return PyErr_Occurred() ? nullptr : PyErr_NoMemory();
     Py_RETURN_NONE;
   }
   Py_INCREF(self);

@@ -87,7 +87,7 @@ void settle_subclass(PyObject* self) {
 // For subclasses, and for programs that call __new__: a leaf in creation order, which __init__ may still give operands.
 PyObject* value_new(PyTypeObject* type, PyObject*, PyObject*) {
   Node* node = arena().make_constant(0.0, fresh_flags(type));
-  if (!node) return PyErr_NoMemory();
+  if (!node) return no_node();
   if (type->tp_dealloc == value_dealloc) return show(node, type, 0);
   PyObject* self = type->tp_alloc(type, 0);
   if (!self) {

@@ -50,6 +50,7 @@ class NodeList {
   }
 
   void add(Node* n) {
+    if (!Arena::may_hold(n)) throw NoNodes(arena());
     nodes_.push_back(n);
     arena().hold(n);
   }
@@ -329,7 +330,7 @@ std::unique_ptr<NodeList> import_graph(const py::tuple& arrays, const py::tuple&
       else
         n = arena().make_unary(op, a, value, base);
     }
-    if (!n) throw std::bad_alloc();
+    if (!n) throw NoNodes(arena());
     n->grad = grad.next();
     list->add(n);
   }
@@ -360,7 +361,7 @@ std::unique_ptr<NodeList> clone(py::handle value) {
     copy = arena().make_binary(n->op, n->a, n->b, n->data, base);
   else
     copy = arena().make_unary(n->op, n->a, n->data, base);
-  if (!copy) throw std::bad_alloc();
+  if (!copy) throw NoNodes(arena());
   copy->grad = n->grad;
   auto list = std::make_unique<NodeList>();
   list->add(copy);

@@ -143,6 +143,14 @@ void track(ValueObject* self) {
   if (node->refs > 1) tracking_unsettled = true;
 }
 
+PyObject* no_node() {
+  if (arena().full())
+    PyErr_SetString(PyExc_MemoryError, Arena::full_text());
+  else
+    PyErr_NoMemory();
+  return nullptr;
+}
+
 PyObject* show_tracked(Node* node) {
   PyObject* h = make_handle(node, type_of(node->flags));
   if (!h) {

@@ -1,5 +1,7 @@
 // labels.cpp: the labels of operations: '+' and the like from the table, and those that programs give to operations of
 // their own.
+#include <limits>
+
 #include "python/arrays/arrays.hpp"
 #include "python/value/numbers.hpp"
 #include "python/value/value.hpp"
@@ -17,6 +19,10 @@ long intern_exact(PyObject* text) {
   if (known) return PyLong_AsLong(known);
   if (PyErr_Occurred()) return -1;
   const Py_ssize_t index = PyList_GET_SIZE(label_list);
+  if (static_cast<std::size_t>(index) > std::numeric_limits<std::uint32_t>::max()) {
+    PyErr_SetString(PyExc_OverflowError, "there are more different _op labels than can be counted");
+    return -1;
+  }
   PyObject* number = PyLong_FromSsize_t(index);
   if (!number || PyDict_SetItem(label_index, text, number) < 0 || PyList_Append(label_list, text) < 0) {
     Py_XDECREF(number);

@@ -119,7 +119,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
       if (product) discard(product);
       if (sum != start) discard(sum);
       Py_DECREF(items);
-      PyErr_NoMemory();
+      no_node();
       return Outcome::failed;
     }
     sum = next;
@@ -134,7 +134,7 @@ Outcome make_neuron(PyObject* weights, const std::vector<Input>& inputs, PyObjec
       Flags flags = inherited(sum->flags);
       if (is_int) flags |= int_flag(&z);
       out_node = arena().make_unary(act, sum, z, flags);
-      if (!out_node) PyErr_NoMemory();
+      if (!out_node) no_node();
     } else {
       raise_status(status, info(act).name, sum->data);
     }
@@ -181,12 +181,12 @@ Outcome make_array_neuron(PyObject* weights, Plan* plan, PyObject* bias, Op act,
     memory = operands.back() != nullptr;
   }
   Outcome outcome = simple ? Outcome::done : Outcome::leave;
-  if (!memory && !PyErr_Occurred()) PyErr_NoMemory();
+  if (!memory && !PyErr_Occurred()) no_node();
   if (!memory) outcome = Outcome::failed;
   ArrayDraft draft;
   draft.op = ArrayOp::affine;
   draft.operands = operands.data();
-  draft.count = static_cast<std::uint32_t>(operands.size());
+  draft.count = operands.size();
   if (outcome == Outcome::done && draft.settle()) outcome = Outcome::leave;
   if (outcome == Outcome::done) {
     const Flags flags = inherited(operands[0]->flags);

@@ -90,7 +90,7 @@ Node* make_negative(Node* a) {
 // The last step of a composite: `a op inner`, where inner has no handle yet and is freed on failure.
 template <Op op>
 PyObject* record_over(Node* a, Node* inner, PyTypeObject* type) {
-  if (!inner) return PyErr_Occurred() ? nullptr : PyErr_NoMemory();
+  if (!inner) return PyErr_Occurred() ? nullptr : no_node();
   ++inner->refs;
   PyObject* out = record_binary<op>(a, inner, type);
   arena().drop(inner);
@@ -99,7 +99,7 @@ PyObject* record_over(Node* a, Node* inner, PyTypeObject* type) {
 
 template <Op op>
 PyObject* record_over_constant(Node* inner, Number number, PyTypeObject* type) {
-  if (!inner) return PyErr_Occurred() ? nullptr : PyErr_NoMemory();
+  if (!inner) return PyErr_Occurred() ? nullptr : no_node();
   ++inner->refs;
   PyObject* out = record_constant<op>(inner, number, type);
   arena().drop(inner);
@@ -118,7 +118,7 @@ Node* make_reciprocal(Node* a) {
   if (a->flags & kArray) [[unlikely]]
     return make_lanes(Op::powc, a, nullptr, -1.0, flags);
   Node* n = arena().make_powc(a, -1.0, z, flags);
-  if (!n) PyErr_NoMemory();
+  if (!n) no_node();
   return n;
 }
 

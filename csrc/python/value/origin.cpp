@@ -174,7 +174,7 @@ Node* make_parsed(ParsedArguments& parsed, Flags flags) {
     if (parsed.data.array && !(buffer = copy_array(parsed.data.array, &draft.shape))) return nullptr;
     if (parsed.draft(&draft)) {
       node = make_array_node(arena(), draft, flags, buffer);
-      if (!node) PyErr_NoMemory();
+      if (!node) no_node();
     }
     if (!node) release(buffer);
     return node;
@@ -183,7 +183,7 @@ Node* make_parsed(ParsedArguments& parsed, Flags flags) {
              ? arena().make_leaf(parsed.data.number.value, flags)
              : arena().make_custom(parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label,
                                    parsed.data.number.value, flags);
-  if (!node) PyErr_NoMemory();
+  if (!node) no_node();
   return node;
 }
 
@@ -202,7 +202,7 @@ bool rebind(Node* node, ParsedArguments& parsed, bool with_data) {
   if (with_data ? !parsed.needs_array() : !(node->flags & kArray)) {
     if (!may_take_shape(node, Shape())) return false;
     if (arena().set_operands(node, parsed.operands.data(), parsed.count(), parsed.grads(), parsed.label)) return true;
-    PyErr_NoMemory();
+    no_node();
     return false;
   }
   ArrayDraft draft;
@@ -218,7 +218,7 @@ bool rebind(Node* node, ParsedArguments& parsed, bool with_data) {
   }
   if (parsed.draft(&draft) && may_take_shape(node, draft.shape)) {
     if (become_array(arena(), node, draft, data, grad)) return true;
-    PyErr_NoMemory();
+    no_node();
   }
   disown(data);
   disown(grad);
@@ -236,7 +236,7 @@ bool hand_over(const Node* from, Node* to) {
   if (become_array(arena(), to, draft, data, grad)) return true;
   disown(data);
   disown(grad);
-  PyErr_NoMemory();
+  no_node();
   return false;
 }
 
@@ -259,7 +259,7 @@ bool bind(ValueObject* self, ParsedArguments& parsed, bool with_data) {
     }
     Node* fresh = arena().make_constant(node->data, node->flags & ~(kArray | kPinned | kTracked | kHasRule));
     if (!fresh) {
-      PyErr_NoMemory();
+      no_node();
       return false;
     }
     ++fresh->refs;  // the handle's, once it moves over

@@ -59,7 +59,7 @@ struct ParsedArguments {
   // Under no_grad a Value has no graph, whatever it was computed from.
   void drop_children();
 
-  std::uint32_t count() const { return static_cast<std::uint32_t>(operands.size()); }
+  std::size_t count() const { return operands.size(); }
   const double* grads() const { return local_grads.empty() ? nullptr : local_grads.data(); }
 
   // Whether the node has to be of Op::array: numbers with a rule of the program's own, or none, need not.

@@ -132,10 +132,11 @@ inline void discard(Node* node) {
 // Shows a node just made over operands with these flags: makes its handle and tracks it when an operand is tracked.
 // Steals the node: on failure it is freed, MemoryError is set and null returned.
 PyObject* show_tracked(Node* node);
+PyObject* no_node();                                    // null, with a MemoryError that says why the arena gave no node
 PyObject* show_slowly(Node* node, PyTypeObject* type);  // handles.cpp: no handle is at hand
 inline PyObject* show(Node* node, PyTypeObject* type, Flags operand_flags) {
   if (!node) [[unlikely]]
-    return PyErr_NoMemory();
+    return no_node();
   if (operand_flags & kTracked) [[unlikely]]
     return show_tracked(node);
   if (!free_handles) [[unlikely]]

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/program/interrupts.hpp"
+
 namespace tapegrad {
 
 const Pass kPasses[6] = {
@@ -23,6 +25,7 @@ Draft simplify(Program program, bool exact, const std::vector<std::string>& off,
   Draft draft(std::move(program));
   for (const Pass& pass : kPasses) {
     if (std::find(off.begin(), off.end(), pass.name) != off.end()) continue;
+    hear_interrupts();
     const std::size_t count = pass.run(draft, exact);
     if (counts) counts->push_back({pass.name, count});
   }
