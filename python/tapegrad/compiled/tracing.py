@@ -25,7 +25,6 @@ from tapegrad.compiled.traced import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -141,7 +140,7 @@ def _extreme(original: Any, larger: bool) -> Any:
             return original(*args, **options)
         if len(args) > 1 and not _core.meets_traced(args):
             return original(*args)
-        items: Sequence[Any] = list(args[0]) if len(args) == 1 else args
+        items: list[Any] | tuple[Any, ...] = list(args[0]) if len(args) == 1 else args
         if not _core.meets_traced(items):
             return original(items) if len(args) == 1 else original(*args)
         observer = _core.current_observer()
