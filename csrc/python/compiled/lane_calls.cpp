@@ -78,14 +78,12 @@ PyObject* answer(Work work) {
   try {
     PyObject* out = work();
     return out || PyErr_Occurred() ? out : Py_NewRef(Py_None);
-  } catch (py::error_already_set& e) {
+  } catch (py::error_already_set& e) {  // Ctrl-C while it was compiled is one
     e.restore();
   } catch (const py::cast_error& e) {
     PyErr_SetString(PyExc_TypeError, e.what());
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
-  } catch (py::error_already_set& e) {  // Ctrl-C while it was compiled
-    e.restore();
   } catch (const std::exception& e) {  // a program that passes made too long
     PyErr_SetString(PyExc_ValueError, e.what());
   }
