@@ -88,7 +88,10 @@ class detect_anomaly(_Mode):
 
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_core.set_package_folders(os.path.join(_FOLDER, ""), os.path.join(_FOLDER, "examples", ""))
+_core.set_package_folders(
+    os.path.join(_FOLDER, ""),
+    tuple(os.path.join(_FOLDER, programs, "") for programs in ("examples", os.path.join("bench", "workloads"))),
+)
 
 
 def grad_enabled() -> bool:

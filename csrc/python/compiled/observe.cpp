@@ -13,7 +13,7 @@ namespace {
 
 // For words on what does not qualify as a repeat: a few of the lines are asked for. Beyond these nodes, which a user's
 // code makes in about a millisecond, a recording is not to become dearer by them.
-constexpr std::size_t kMostLines = std::size_t{1} << 13;
+constexpr std::size_t kMostLines = std::size_t{1} << 17;
 
 struct Recording {
   PyObject* observer;  // owned
@@ -98,8 +98,8 @@ void register_observe(py::module_& m) {
   m.def("end_recording", &end_recording, "Ends what begin_recording() began.");
   m.def(
       "set_package_folders",
-      [](const py::str& package, const py::str& examples) { set_package_folders(package.ptr(), examples.ptr()); },
-      py::arg("package"), py::arg("examples"),
+      [](const py::str& package, const py::tuple& programs) { set_package_folders(package.ptr(), programs.ptr()); },
+      py::arg("package"), py::arg("programs"),
       "Code in the first folder, but for what is in the second, is tapegrad's own and no place where a program makes a "
       "node.");
   m.def("is_recording", [] { return observer() != nullptr; }, "Whether this thread is recording a compiled function.");

@@ -5,11 +5,13 @@
 #include <iterator>
 #include <new>
 
+#include "python/tools/current_frame.hpp"
+
 namespace tapegrad::python {
 
 namespace {
 
-PyObject *package_folder = nullptr, *examples_folder = nullptr;
+PyObject *package_folder = nullptr, *program_folders = nullptr;  // a str, a tuple of them
 
 bool starts_with(PyObject* text, PyObject* start) {
   return start && PyUnicode_Tailmatch(text, start, 0, PyUnicode_GET_LENGTH(text), -1) == 1;
@@ -17,9 +19,9 @@ bool starts_with(PyObject* text, PyObject* start) {
 
 }  // namespace
 
-void set_package_folders(PyObject* package, PyObject* examples) {
+void set_package_folders(PyObject* package, PyObject* programs) {
   Py_XSETREF(package_folder, Py_NewRef(package));
-  Py_XSETREF(examples_folder, Py_NewRef(examples));
+  Py_XSETREF(program_folders, Py_NewRef(programs));
 }
 
 std::uint32_t NodeLines::index_of(PyCodeObject* code) {
@@ -28,7 +30,9 @@ std::uint32_t NodeLines::index_of(PyCodeObject* code) {
   if (seen.code == code) return seen.index;
   const auto [at, fresh] = index_.try_emplace(code, static_cast<std::uint32_t>(codes_.size()));
   if (fresh) {
-    const bool own = starts_with(code->co_filename, package_folder) && !starts_with(code->co_filename, examples_folder);
+    bool own = starts_with(code->co_filename, package_folder);
+    for (Py_ssize_t i = 0; own && i < PyTuple_GET_SIZE(program_folders); ++i)
+      own = !starts_with(code->co_filename, PyTuple_GET_ITEM(program_folders, i));
     codes_.push_back({code, own});
     Py_INCREF(code);
   }
@@ -39,11 +43,12 @@ std::uint32_t NodeLines::index_of(PyCodeObject* code) {
 bool NodeLines::note(std::uint64_t id) {
   while (!entries_.empty() && entries_.back().id >= id) entries_.pop_back();
   if (entries_.size() >= most_) return true;
-  PyFrameObject* frame = PyEval_GetFrame();  // borrowed
-  if (!frame) return true;
+  PyCodeObject* code;
+  int instruction;
+  if (!current_place(&code, &instruction)) return true;
   try {
-    Entry entry = entry_of(id, frame);
-    if (codes_[entry.code].own) entry = outside_package(entry, frame);
+    Entry entry{id, index_of(code), instruction};
+    if (codes_[entry.code].own) entry = outside_package(entry);
     entries_.push_back(entry);
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
@@ -62,11 +67,12 @@ NodeLines::Entry NodeLines::entry_of(std::uint64_t id, PyFrameObject* frame) {
 }
 
 // The entry for the nearest frame below that is the program's; the one given where there is none.
-NodeLines::Entry NodeLines::outside_package(Entry innermost, PyFrameObject* frame) {
+NodeLines::Entry NodeLines::outside_package(Entry innermost) {
+  PyFrameObject* const frame = PyEval_GetFrame();  // borrowed
   struct Held {
     PyFrameObject* frame;
     ~Held() { Py_XDECREF(frame); }
-  } held{PyFrame_GetBack(frame)};
+  } held{frame ? PyFrame_GetBack(frame) : nullptr};
   while (held.frame) {
     const Entry entry = entry_of(innermost.id, held.frame);
     if (!codes_[entry.code].own) return entry;

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/graph/scratch.hpp"
 #include "python/value/value.hpp"
 
 namespace tapegrad::python {
@@ -54,16 +55,16 @@ class NodeLines {
   };
   std::uint32_t index_of(PyCodeObject* code);
   Entry entry_of(std::uint64_t id, PyFrameObject* frame);
-  Entry outside_package(Entry innermost, PyFrameObject* frame);
+  Entry outside_package(Entry innermost);
 
   std::size_t most_;
-  std::vector<Entry> entries_;
+  LargeVector<Entry> entries_;
   std::vector<Code> codes_;
   std::unordered_map<PyCodeObject*, std::uint32_t> index_;
   Seen seen_[64];  // of index_, what was asked for lately
 };
 
-// tapegrad's own folder, which is not where a program makes a node, and within it the examples, which are.
-void set_package_folders(PyObject* package, PyObject* examples);
+// tapegrad's own folder, which is not where a program makes a node, and a tuple of folders within it, which are.
+void set_package_folders(PyObject* package, PyObject* programs);
 
 }  // namespace tapegrad::python
