@@ -14,6 +14,7 @@
 // The count in front of a run of fused steps is that of its words.
 #pragma once
 
+#include "core/lanes/lanes.hpp"
 #include "core/replay/kinds.hpp"
 
 namespace tapegrad {
@@ -25,11 +26,22 @@ struct FusedKernels {
   const char* name;
   // All by [exact][kind - kFirstFused]. Those by the library do one step, whatever its numbers.
   FusedStep forward[2][kFusedKinds], forward_by_library[2][kFusedKinds], backward[2][kFusedKinds];
+  // Whether the C library's exp() is as near as exact steps take it to be. Looked into when first asked.
+  bool (*library_fits)();
 };
 
 extern const FusedKernels kFusedBaseline;
 #if defined(__x86_64__)
 extern const FusedKernels kFusedAvx2, kFusedAvx512;
 #endif
+
+inline const FusedKernels& fused_kernels() {
+#if defined(__x86_64__)
+  // Short programs feel the time that comparing names takes.
+  const char* const name = lanes::instruction_set();
+  if (name[0] == 'a') return name[3] == '5' ? kFusedAvx512 : kFusedAvx2;
+#endif
+  return kFusedBaseline;
+}
 
 }  // namespace tapegrad

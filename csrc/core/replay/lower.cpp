@@ -3,6 +3,7 @@
 
 #include "core/program/interrupts.hpp"
 #include "core/replay/fuse.hpp"
+#include "core/replay/fused.hpp"
 #include "core/replay/needs.hpp"
 #include "core/replay/schedule.hpp"
 #include "core/replay/slots.hpp"
@@ -16,7 +17,8 @@ Lowered lower(const Draft& draft, const Lowering& how) {
   place_fixed(draft, how, needs, &out);
   std::uint32_t registers = emit_words(draft, how, needs, out);
   hear_interrupts();
-  if (how.schedule && how.fuse_functions) registers = fuse(draft.program, out, registers);
+  if (how.schedule && how.fuse_functions && (!how.exact || fused_kernels().library_fits()))
+    registers = fuse(draft.program, out, registers);
   hear_interrupts();
   if (how.schedule) {
     schedule(out.streams[0], false, registers);

@@ -191,15 +191,6 @@ constexpr bool has_vector_backward(Code code) {
     TAPEGRAD_DOTS_OF(8, true)
 // clang-format on
 
-const FusedKernels& fused_kernels() {
-#if defined(__x86_64__)
-  // Short programs feel the time that comparing names takes.
-  const char* const name = lanes::instruction_set();
-  if (name[0] == 'a') return name[3] == '5' ? kFusedAvx512 : kFusedAvx2;
-#endif
-  return kFusedBaseline;
-}
-
 template <bool checked>
 Failure run_forward(const Word* w, double* m, bool exact) {
   static_assert(kMaxTerms == 8);
