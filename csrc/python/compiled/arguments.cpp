@@ -42,7 +42,9 @@ bool same(PyObject* a, PyObject* b) {
   return PyUnicode_CheckExact(a) && PyUnicode_CheckExact(b) && PyUnicode_Compare(a, b) == 0;
 }
 
+// An array has at most 64 axes.
 template <typename T>
+// NOLINTNEXTLINE(misc-no-recursion)
 void copy_strided(const char* data, const py::ssize_t* extents, const py::ssize_t* strides, int axes, double*& to) {
   if (!axes) {
     *to++ = static_cast<double>(*reinterpret_cast<const T*>(data));
@@ -70,7 +72,7 @@ std::unique_ptr<ArgumentShape> ArgumentShape::make(PyObject* structures) {
   std::size_t numeric = 0;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(structures); ++i) {
     const std::size_t first = shape->parts_.size();
-    if (!shape->add(PyTuple_GET_ITEM(structures, i))) return nullptr;
+    if (!shape->add(PyTuple_GET_ITEM(structures, i), kDeepest)) return nullptr;
     numeric += shape->parts_[first].kind != Kind::fixed;
   }
   shape->arguments_ = static_cast<std::size_t>(PyTuple_GET_SIZE(structures));
@@ -78,8 +80,9 @@ std::unique_ptr<ArgumentShape> ArgumentShape::make(PyObject* structures) {
   return shape;
 }
 
-bool ArgumentShape::add(PyObject* structure) {
-  if (!PyTuple_CheckExact(structure) || !PyTuple_GET_SIZE(structure)) return false;
+// NOLINTNEXTLINE(misc-no-recursion): at most kDeepest levels
+bool ArgumentShape::add(PyObject* structure, int levels) {
+  if (!levels || !PyTuple_CheckExact(structure) || !PyTuple_GET_SIZE(structure)) return false;
   const Py_ssize_t size = PyTuple_GET_SIZE(structure);
   const auto item = [&](Py_ssize_t i) { return PyTuple_GET_ITEM(structure, i); };
   if (size == 1) {
@@ -124,7 +127,7 @@ bool ArgumentShape::add(PyObject* structure) {
   }
   parts_.push_back({kind, keys, static_cast<std::size_t>(size - first), {}, true});
   for (Py_ssize_t i = first; i < size; ++i)
-    if (!add(item(i))) return false;
+    if (!add(item(i), levels - 1)) return false;
   return true;
 }
 
@@ -149,6 +152,7 @@ bool ArgumentShape::read_array(const Part& part, PyObject* argument, double*& nu
   return true;
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): add() let no more than kDeepest levels in
 bool ArgumentShape::read_part(const Part*& part, PyObject* argument, double*& numbers) const {
   const Part& p = *part++;
   switch (p.kind) {
@@ -208,6 +212,7 @@ bool ArgumentShape::read(PyObject* const* args, Py_ssize_t count, double* number
   return true;
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): as read_part()
 PyObject* ArgumentShape::gradient(const Part*& part, const double*& numbers) const {
   const Part& p = *part++;
   switch (p.kind) {

@@ -30,6 +30,8 @@ class ArgumentShape {
 
   int traverse(visitproc visit, void* arg) const;
 
+  static constexpr int kDeepest = 64;  // levels of nesting; what is deeper is none of these shapes
+
  private:
   enum class Kind { real, whole, fixed, array, list, tuple, dict };
   struct Part {
@@ -40,7 +42,7 @@ class ArgumentShape {
     bool real = true;  // of an array's numbers
   };
   explicit ArgumentShape(PyObject* structures);
-  bool add(PyObject* structure);
+  bool add(PyObject* structure, int levels);
   bool read_part(const Part*& part, PyObject* argument, double*& numbers) const;
   static bool read_array(const Part& part, PyObject* argument, double*& numbers);
   PyObject* gradient(const Part*& part, const double*& numbers) const;

@@ -28,6 +28,7 @@ class Table {
  public:
   // The value already there for the key, or `value`, which is then put there.
   template <typename KeyOf>
+  // NOLINTNEXTLINE(misc-no-recursion): grow() puts into a table that has room
   std::uint32_t find_or_put(const Key& key, std::uint32_t value, KeyOf key_of) {
     if (2 * count_ >= entries_.size()) grow(key_of);
     const std::uint64_t h = hash(key);
@@ -49,6 +50,7 @@ class Table {
     std::uint32_t tag, value;
   };
   template <typename KeyOf>
+  // NOLINTNEXTLINE(misc-no-recursion)
   void grow(KeyOf key_of) {
     Scratch<Entry> before(std::max<std::size_t>(64, 2 * entries_.size()), Entry{0, kEmpty});
     before.swap(entries_);
