@@ -218,7 +218,6 @@ ROWS: list[tuple[str, str, str, str]] = [
         "same[code.size()] = draft.same[n];",
     ),
     (PASSES + "layers.cpp", "results not renumbered", "for (U32& o : p.outputs) o = place[o];", ""),
-    (PASSES + "layers.cpp", "activations before their rows", "&& is_ready(user)) place(user);", ") place(user);"),
     (REPLAY + "layer_steps.cpp", "an input twice", "|| seen_.has(x)) return false;", ") return false;"),
     (
         REPLAY + "layer_steps.cpp",
