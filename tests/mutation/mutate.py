@@ -263,8 +263,8 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
 
 # Such mutants that compute the same, or as much as anybody is promised, with the reason.
 EQUIVALENT_LINES = [
-    ("core/replay/powers.hpp:63", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
-    ("core/replay/powers.hpp:64", "(square.high - high) + low", "as before, or the low part has the other sign only"),
+    ("core/replay/powers.hpp:68", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
+    ("core/replay/powers.hpp:69", "(square.high - high) + low", "as before, or the low part has the other sign only"),
 ]
 
 

@@ -17,15 +17,16 @@ inline int tapegrad_mutant() {
   return mutant;
 }
 namespace tapegrad_mutation {
-template <int k> inline bool on() { return tapegrad_mutant() == k; }
-template <int k, typename T> inline T either(T a, std::type_identity_t<T> b) { return on<k>() ? b : a; }
+// What the compiler computes is left as it is.
+template <int k> constexpr bool on() { return !std::is_constant_evaluated() && tapegrad_mutant() == k; }
+template <int k, typename T> constexpr T either(T a, std::type_identity_t<T> b) { return on<k>() ? b : a; }
 template <int k> struct Mark {};
 template <int k, typename T> struct Half { T value; };
 template <int k, typename T> struct Amount { T value; };
 #define TAPEGRAD_MARK(op, other)                                                         \
-  template <int k, typename T> inline Half<k, T> operator op(T a, Mark<k>) { return {a}; } \
+  template <int k, typename T> constexpr Half<k, T> operator op(T a, Mark<k>) { return {a}; } \
   template <int k, typename T, typename U>                                               \
-  inline auto operator op(Half<k, T> a, U b) -> decltype(a.value op b) {                 \
+  constexpr auto operator op(Half<k, T> a, U b) -> decltype(a.value op b) {                 \
     if constexpr (requires { a.value other b; }) {                                       \
       if (on<k>()) return static_cast<decltype(a.value op b)>(a.value other b);          \
     }                                                                                    \
@@ -38,9 +39,9 @@ TAPEGRAD_MARK(/, *)
 TAPEGRAD_MARK(==, !=)
 TAPEGRAD_MARK(!=, ==)
 #undef TAPEGRAD_MARK
-template <int k, typename T> inline T operator->*(Mark<k>, T a) { return on<k>() ? a : -a; }
-template <int k, typename T> inline Amount<k, T> operator+=(Mark<k>, T b) { return {b}; }
-template <int k, typename T, typename U> inline T& operator+=(T& a, Amount<k, U> b) {
+template <int k, typename T> constexpr T operator->*(Mark<k>, T a) { return on<k>() ? a : -a; }
+template <int k, typename T> constexpr Amount<k, T> operator+=(Mark<k>, T b) { return {b}; }
+template <int k, typename T, typename U> constexpr T& operator+=(T& a, Amount<k, U> b) {
   return a = static_cast<T>(on<k>() ? a - b.value : a + b.value);
 }
 }  // namespace tapegrad_mutation
