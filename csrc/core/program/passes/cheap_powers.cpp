@@ -30,12 +30,7 @@ std::size_t replace_powers(Draft& draft, bool exact) {
     }
   }
   if (!count) return 0;
-  for (std::uint32_t& o : p.outputs) o = place[o];
-  for (Guard& g : p.guards) g.value = place[g.value];
-  p.code = std::move(out.code);
-  p.pool = std::move(out.pool);
-  draft.same.resize(p.code.size());
-  for (std::uint32_t n = 0; n < p.code.size(); ++n) draft.same[n] = n;
+  draft.rewrite(std::move(out), place);
   return count;
 }
 

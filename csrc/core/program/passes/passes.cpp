@@ -1,4 +1,4 @@
-// passes.cpp: the list of passes and the loop over it.
+// passes.cpp: the list of passes, the loop over it, and what passes share.
 #include "core/program/passes/passes.hpp"
 
 #include <algorithm>
@@ -19,6 +19,15 @@ const Pass kPasses[7] = {
 };
 
 Draft::Draft(Program p) : program(std::move(p)), same(program.code.size()) {
+  std::iota(same.begin(), same.end(), 0u);
+}
+
+void Draft::rewrite(Program written, const std::vector<std::uint32_t>& place) {
+  for (std::uint32_t& o : program.outputs) o = place[o];
+  for (Guard& g : program.guards) g.value = place[g.value];
+  program.code = std::move(written.code);
+  program.pool = std::move(written.pool);
+  same.resize(program.code.size());
   std::iota(same.begin(), same.end(), 0u);
 }
 

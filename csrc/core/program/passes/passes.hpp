@@ -27,6 +27,9 @@ struct Draft {
   LayerCounts layers;
 
   explicit Draft(Program p);
+
+  // Takes code and pool of `written`, in which place[n] is where the value of instruction n is now; none is its like.
+  void rewrite(Program written, const std::vector<std::uint32_t>& place);
 };
 
 // Each returns how many instructions it removed or replaced.
