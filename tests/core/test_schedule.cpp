@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "core/ops/ops.hpp"
 #include "core/program/passes/passes.hpp"
 #include "core/replay/replay.hpp"
+#include "eager.hpp"
 
 using namespace tapegrad;
 
@@ -131,48 +131,14 @@ std::vector<double> run(const Program& p, bool schedule, bool exact, bool fuse =
   return out;
 }
 
-// The same as eager code computes it: instruction by instruction, then back, each operand's gradient added to at once.
+// The same as eager code computes it.
 std::vector<double> sweep(const Program& p) {
-  std::vector<double> v(p.code.size()), g(p.code.size(), 0.0);
-  for (std::size_t n = 0; n < v.size(); ++n) {
-    const Instruction& i = p.code[n];
-    v[n] = i.code == Code::param ? parameter(i.a) : evaluate(p, i, v.data());
-    if (i.code == Code::param) g[n] = gradient_before(i.a);
+  std::vector<double> params, before;
+  for (std::uint32_t k = 0; k < p.params; ++k) {
+    params.push_back(parameter(k));
+    before.push_back(gradient_before(k));
   }
-  g[p.outputs[0]] = 1.0;
-  for (std::size_t n = v.size(); n-- > 0;) {
-    const Instruction& i = p.code[n];
-    if (is_leaf(i.code) || i.code == Code::detach) continue;
-    switch (i.code) {
-      case Code::select:
-        g[i.b] += v[i.a] != 0 ? g[n] : 0.0;
-        g[i.c] += v[i.a] != 0 ? 0.0 : g[n];
-        break;
-      case Code::sum:
-        for (std::uint32_t k = i.b; k-- > 0;) g[p.pool[i.a + k]] += g[n];
-        break;
-      case Code::powc:
-        g[i.a] += fn::pow_dx(v[i.a], i.number) * g[n];
-        break;
-#define TAPEGRAD_UNARY(id, ...)                      \
-  case Code::id:                                     \
-    g[i.a] += Rule<Op::id>::dx(v[i.a], v[n]) * g[n]; \
-    break;
-#define TAPEGRAD_BINARY(id, ...)                   \
-  case Code::id: {                                 \
-    const double x = v[i.a], y = v[i.b];           \
-    g[i.a] += Rule<Op::id>::dx(x, y, v[n]) * g[n]; \
-    g[i.b] += Rule<Op::id>::dy(x, y, v[n]) * g[n]; \
-    break;                                         \
-  }
-#include "core/ops/ops.def"
-      default:
-        CHECK(false);
-    }
-  }
-  std::vector<double> out{v[p.outputs[0]]};
-  for (std::uint32_t k = 0; k < p.params; ++k) out.push_back(g[k]);  // parameters come first
-  return out;
+  return test::sweep(p, params, before);
 }
 
 bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {

@@ -71,10 +71,11 @@ class SoftplusFuser {
     f_.put(f_.forward, n, kSoftplus, {{s.x, kept_[s.x].power, Mode::none}, {kNoSlot, s.z, Mode::none}});
   }
 
-  // With e^x, if it is wanted. At the place of the first of its parts: all they need is x.
+  // With e^x, if it is wanted. At the place of the first of its parts: all they need is x. Another softplus of x gets
+  // registers of its own: each is written once.
   void keep_power(U32 n, U32 exp) {
     const Step& s = l_.forward[n];
-    Kept& kept = kept_[s.x];
+    Kept kept;
     f_.forward.gone[n] = true;
     if (exp != kNone && !f_.forward.gone[exp]) {
       kept.power = l_.forward[exp].z;
@@ -91,6 +92,7 @@ class SoftplusFuser {
     if (kept.power_and_one == kNone) kept.power_and_one = f_.registers++;
     f_.put(f_.forward, n, kLogExp,
            {{s.x, kept.power, Mode::none}, {kNoSlot, kept.power_and_one, Mode::none}, {kNoSlot, s.z, Mode::none}});
+    kept_[s.x] = kept;
   }
 
   void match_softplus_backward(U32 n) {
