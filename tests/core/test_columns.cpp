@@ -213,6 +213,39 @@ void test_chains() {
   }
 }
 
+// Values are rounded one by one, in sums of their own and in chains: nothing hides in a product that is added
+// unrounded.
+void test_rounding() {
+  const std::string text = std::string(kHead) +
+                           "%5 = mul %0 %1\n%6 = add %5 %2\n%7 = mul %6 %0\n%8 = mul %1 %2\n%9 = add %7 %8\n"
+                           "%10 = mul %0 %2\n%11 = add %1 %10\n%12 = sqrt %11\nreturn %9 %12\n";
+  const ColumnCode code = compile(text, {}, false);
+  const std::size_t lanes = 1000;
+  Arrays a = make_arrays(nullptr, lanes, 3, 2);
+  run(code, a, lanes, 1, {}, {0, 0}, false);
+  for (std::size_t i = 0; i < lanes; ++i) {
+    const double x = a.in[0][i], y = a.in[1][i], z = a.in[2][i];
+    CHECK(a.out[0][i] == (x * y + z) * x + y * z && a.out[1][i] == std::sqrt(y + x * z));
+  }
+}
+
+// Gradients that go on in registers up to a parameter's, to which every chunk of lanes adds.
+void test_chains_to_parameters() {
+  const std::string text = std::string(kHead) + "%5 = mul %3 %0\n%6 = tanh %5\n%7 = mul %6 %1\nreturn %7\n";
+  const ColumnCode code = compile(text, {true, true, true}, true);
+  const std::size_t lanes = 5 * code.chunk_lanes() + 3;
+  Arrays a = make_arrays(nullptr, lanes, 3, 1);
+  run(code, a, lanes, 1, {true, true, true}, {0.75, 2.0}, true);
+  long double sum = 0;
+  for (std::size_t i = 0; i < lanes; ++i) {
+    const long double x = a.in[0][i], y = a.in[1][i], t = std::tanh(0.75L * x);
+    sum += x * y * (1 - t * t);
+    CHECK_NEAR(a.gradients[0][i], static_cast<double>(0.75L * y * (1 - t * t)), 1e-14);
+  }
+  CHECK_NEAR(a.sums[0], static_cast<double>(sum), 1e-13);
+  CHECK(a.sums[1] == 0.0);
+}
+
 // One array given for all inputs: it is read, never written.
 void test_shared_input() {
   const ColumnCode code =
@@ -279,6 +312,8 @@ int main() {
     test_gradients();
     test_outputs();
     test_chains();
+    test_rounding();
+    test_chains_to_parameters();
     test_shared_input();
     test_interrupt();
   }

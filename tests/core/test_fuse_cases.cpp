@@ -188,7 +188,8 @@ void test_reciprocals() {
     const Ready code(simplify(*p, true, {}, nullptr), how(true, true));
     for (int trial = 0; trial < 20000; ++trial) {
       const double x = 1 + static_cast<double>(random() >> 12) * 0x1p-52;
-      const std::vector<double> params{-1000, x, 0, 0, 0, 0}, before(kParams);
+      const double low = trial % 2 ? -700 : -1000;  // nothing to the sum, by the library or not
+      const std::vector<double> params{low, x, 0, 0, 0, 0}, before(kParams);
       const std::vector<double> expected = test::sweep(*p, params, before), found = code.run(params, before);
       for (std::size_t k = 0; k <= kParams; ++k) CHECK(same(found[k], expected[k]));
     }

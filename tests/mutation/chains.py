@@ -14,7 +14,6 @@ ROWS: list[tuple[str, str, str, str]] = [
     # ---- links
     (CHAINS, "sums that add as links", "return !s.adds() && (s.terms() > 1", "return (s.terms() > 1"),
     (CHAINS, "squares of the number so far", "if (places != 1) return false;", "if (places < 1) return false;"),
-    (CHAINS, "operands as gradients", "if (!s.is_sum()) return s.words[1] == before;", "if (!s.is_sum()) return true;"),
     (CHAINS, "sums in any order", "(backward_ ? s.terms() : std::min<Word>(s.terms(), 2))", "s.terms()"),
     (
         CHAINS,
@@ -51,7 +50,6 @@ ROWS: list[tuple[str, str, str, str]] = [
     (CHAINS, "the first number in all links", "before = s.words[0];\n    }", "}"),
     (CHAINS, "own term twice", "Word k = own == 0 ? 1 : 0;", "Word k = 0;"),
     (CHAINS, "own term not left out", "k += k + 1 == own ? 2 : 1;", "k += 1;"),
-    (CHAINS, "sums stored before they are whole", "k >= s.terms() && stores ? kStoresZ : 0", "stores ? kStoresZ : 0"),
     (CHAINS, "sums not stored", "k >= s.terms() && stores ? kStoresZ : 0", "0"),
     (CHAINS, "own factors lost", "if (y != kNoSlot) what |= kTimesY;", ""),
     (CHAINS, "other terms lost", "if (p != kNoSlot) what |= kPlusP;", ""),
@@ -90,7 +88,6 @@ ROWS: list[tuple[str, str, str, str]] = [
         "load(z + j * kWidth), 7.0, load(x + j * kWidth)) * g[j];",
     ),
     (CHUNKS, "links: derivatives without the gradient", "load(z + j * kWidth)) * g[j];", "load(z + j * kWidth));"),
-    (CHUNKS, "links: derivatives stored where they must not", "if (w[0] & kNoStore) continue;", ""),
     (CHUNKS, "links: derivatives not stored", "if (w[0] & kNoStore) continue;", "continue;"),
     (
         CHUNKS,
@@ -100,12 +97,6 @@ ROWS: list[tuple[str, str, str, str]] = [
     ),
     (CHUNKS, "sums: what was there lost", "s[j] = adds ? load(z + i + j * kWidth) : Vec(0.0);", "s[j] = Vec(0.0);"),
     # ---- arrays read and written
-    (
-        CHUNKS,
-        "lanes past the last are others",
-        "to[i] = from[(i < count ? i : count - 1) * c.stride];",
-        "to[i] = i < count ? from[i * c.stride] : 0.0 / 0.0;",
-    ),
     (
         CHUNKS,
         "inputs without stride",
@@ -190,5 +181,33 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
         "const bool stores = n + 1 == end || needed_[n];",
         "const bool stores = true;",
         "more is stored than is read",
+    ),
+    (
+        CHAINS,
+        "operands as gradients",
+        "if (!s.is_sum()) return s.words[1] == before;",
+        "if (!s.is_sum()) return true;",
+        "no backward step writes a value",
+    ),
+    (
+        CHAINS,
+        "sums stored before they are whole",
+        "k >= s.terms() && stores ? kStoresZ : 0",
+        "stores ? kStoresZ : 0",
+        "no step reads what it writes, and the whole sum is stored last",
+    ),
+    (
+        CHUNKS,
+        "links: derivatives stored where they must not",
+        "if (w[0] & kNoStore) continue;",
+        "",
+        "nobody reads what is stored there",
+    ),
+    (
+        CHUNKS,
+        "lanes past the last are others",
+        "to[i] = from[(i < count ? i : count - 1) * c.stride];",
+        "to[i] = i < count ? from[i * c.stride] : 0.0 / 0.0;",
+        "what lanes past the last compute is dropped",
     ),
 ]

@@ -40,8 +40,6 @@ ROWS: list[tuple[str, str, str, str]] = [
         "for (const Columns<double>* columns : {&out, &gradients})\n      for (std::size_t k",
         "for (const Columns<double>* columns : {&out})\n      for (std::size_t k",
     ),
-    (COLUMNS, "written slots overlooked", "k <= layouts[w[0]].writes; ++k)", "k < layouts[w[0]].writes; ++k)"),
-    (COLUMNS, "forward steps write backward", "(backward ? written_backward_ : written_forward_)", "written_backward_"),
     (COLUMNS, "constants left out", "worker->spread(k, constants_[k], chunk_);", ""),
     (COLUMNS, "no number 1", "worker->spread(slots_ - 1, 1.0, chunk_);", ""),
     (
@@ -150,5 +148,19 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
         "first = before_line(run.inputs[found - run.input_strides]);",
         "first = 0;",
         "which lanes are together matters to sums only, which have no such chunk",
+    ),
+    (
+        COLUMNS,
+        "written slots overlooked",
+        "k <= layouts[w[0]].writes; ++k)",
+        "k < layouts[w[0]].writes; ++k)",
+        "what is not in place is copied",
+    ),
+    (
+        COLUMNS,
+        "forward steps write backward",
+        "(backward ? written_backward_ : written_forward_)",
+        "written_backward_",
+        "what is not in place is copied",
     ),
 ]

@@ -31,7 +31,13 @@ import fused_softmax
 import loops
 from workshop import Mutation, Workshop
 
-TESTS = ("test_compile_random", "test_compile", "test_vmap", "test_compile_guards", "test_compile_looks")
+TESTS: tuple[str, ...] = (
+    "test_compile_random",
+    "test_compile",
+    "test_vmap",
+    "test_compile_guards",
+    "test_compile_looks",
+)
 TESTS += ("test_compile_environment", "test_compile_saving")
 LOOP_TESTS = ("core/test_repeats", "core/test_layers", "test_repeats", "test_layers_compiled")
 FUSED_TESTS = ("core/test_fuse_cases", "core/test_fuse", "core/test_schedule", "core/test_program")
@@ -179,16 +185,22 @@ ROWS: list[tuple[str, str, str, str]] = [
     ),
 ]
 
-MUTATIONS = [Mutation(*row, tests=TESTS, group="passes") for row in ROWS]
-MUTATIONS += [Mutation(*row, tests=LOOP_TESTS, group="loops") for row in loops.ROWS]
+Row = tuple[str, str, str, str]
+
+
+def mutations(rows: list[Row], tests: tuple[str, ...], group: str) -> list[Mutation]:
+    return [Mutation(file, what, old, new, tests, group) for file, what, old, new in rows]
+
+
+MUTATIONS = mutations(ROWS, TESTS, "passes") + mutations(loops.ROWS, LOOP_TESTS, "loops")
 # Mutants that compute the same, or as much as anybody is promised. Their reasons are in the lists.
-EQUIVALENT = []
+EQUIVALENT: list[Mutation] = []
 for part in (fused, fused_softmax, fused_kernels, fused_exp):
-    MUTATIONS += [Mutation(*row, tests=FUSED_TESTS, group="fused") for row in part.ROWS]
-    EQUIVALENT += [Mutation(*row, tests=FUSED_TESTS, group="fused") for *row, _ in part.EQUIVALENT]
+    MUTATIONS += mutations(part.ROWS, FUSED_TESTS, "fused")
+    EQUIVALENT += mutations([row[:4] for row in part.EQUIVALENT], FUSED_TESTS, "fused")
 for part in (chains, columns):
-    MUTATIONS += [Mutation(*row, tests=COLUMN_TESTS, group="columns") for row in part.ROWS]
-    EQUIVALENT += [Mutation(*row, tests=COLUMN_TESTS, group="columns") for *row, _ in part.EQUIVALENT]
+    MUTATIONS += mutations(part.ROWS, COLUMN_TESTS, "columns")
+    EQUIVALENT += mutations([row[:4] for row in part.EQUIVALENT], COLUMN_TESTS, "columns")
 
 
 def main() -> int:

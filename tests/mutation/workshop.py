@@ -76,7 +76,7 @@ class Workshop:
         targets = [name.removeprefix("core/") for name in tests if name.startswith("core/")]
         with_module = len(targets) < len(tests)
         self.module.unlink(missing_ok=True)
-        command = ["ninja", "-C", build, "-j2", *(["_core"] if with_module else []), *targets]
+        command = ["ninja", "-C", str(build), "-j2", *(["_core"] if with_module else []), *targets]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode == 0 and with_module:
             shutil.copy(build / "out" / self.module.name, self.module)
