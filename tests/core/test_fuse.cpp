@@ -244,6 +244,7 @@ void test_functions(const FusedKernels& kernels) {
         CHECK(same(m[size + k], e) && same(m[2 * size + k], e + 1) && same(m[3 * size + k], std::log(e + 1)));
         continue;
       }
+      CHECK(same(m[2 * size + k], m[size + k] + 1));
       CHECK(std::isnan(x) ? std::isnan(m[size + k]) : m[size + k] == e || ulps(m[size + k], e) < 3);
       const long double true_value =
           std::isnan(x) ? x : std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(static_cast<long double>(x))));
@@ -268,6 +269,7 @@ void test_functions(const FusedKernels& kernels) {
 int main() {
   for (const char* name : {"baseline", "avx2", "avx512"}) {
     if (!lanes::use_instruction_set(name)) continue;
+    CHECK(!std::strcmp(fused_kernels().name, name));
     test_programs();
 #if defined(__x86_64__)
     if (!std::strcmp(name, "avx2")) test_functions(kFusedAvx2);

@@ -314,7 +314,7 @@ void test_column_ends() {
     how.input_gradients.assign(2, true);
     const ColumnCode code(lower(Draft(p), how));
     const bool is_input = text[0] == 'i', is_param = text[0] == 'p', is_product = text[0] == 'm';
-    for (const std::size_t lanes : {1, 31, 32, 33, 5000}) {
+    for (const std::size_t lanes : {1, 31, 32, 33, 5000, 40000}) {
       std::vector<double> x(2 * lanes), out(lanes, 7.0), gradients(2 * lanes, 7.0), sums(2, 7.0);
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
       const double* in[] = {x.data(), x.data() + 1};  // rows of two
