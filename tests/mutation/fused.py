@@ -145,6 +145,12 @@ ROWS: list[tuple[str, str, str, str]] = [
         "{power, {kept.power_and_one, kNoSlot",
         "{power, {kept.power, kNoSlot",
     ),
+    (
+        FUSE,
+        "sums that add are sums that store",
+        "s.mode_x = (kind - kDots) % 4 >= 2 ? Mode::add : Mode::store;",
+        "s.mode_x = Mode::store;",
+    ),
 ]
 
 # Those that compute the same, or as much as anybody is promised, with the reason.
@@ -162,13 +168,6 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
         "f_.forward.gone[n]) continue;\n      exp_of",
         "false) continue;\n      exp_of",
         "such an e^x is passed over by keep_power(), too",
-    ),
-    (
-        FUSE,
-        "sums that add are sums that store",
-        "s.mode_x = (kind - kDots) % 4 >= 2 ? Mode::add : Mode::store;",
-        "s.mode_x = Mode::store;",
-        "they come after one that stores: written twice is as good",
     ),
     (
         FUSE,

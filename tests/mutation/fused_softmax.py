@@ -151,6 +151,7 @@ ROWS: list[tuple[str, str, str, str]] = [
         "f_.backward.gone[d] = true;\n    e.dx",
     ),
     (SOFTMAX, "no gradients through 1 / s", "!(first.x == found.inverse && first.y == e.g) && !(first.y", "!(first.y"),
+    (SOFTMAX, "last part of another", "if (last.x != ds || last.y != kNoSlot) return false;", ""),
 ]
 
 # Those that compute the same, or as much as anybody is promised, with the reason.
@@ -225,13 +226,6 @@ EQUIVALENT: list[tuple[str, str, str, str, str]] = [
         "exp.g >= f_.first_new || f_.gradients[exp.g].readers != 1",
         "exp.g >= f_.first_new",
         "the gradient of a term that is no other's is read by its derivative",
-    ),
-    (
-        SOFTMAX,
-        "last part of another",
-        "if (last.x != ds || last.y != kNoSlot) return false;",
-        "",
-        "of two parts, or one, the last is that of the sum",
     ),
     (
         SOFTMAX,
