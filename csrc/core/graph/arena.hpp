@@ -6,6 +6,7 @@
 // edges (limits.hpp), and then has changed nothing.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -118,6 +119,11 @@ class Arena {
     return page->sequence * kPageNodes + static_cast<std::uint64_t>(node - page->begin());
   }
 
+  // What id() says of the next node in an ordered page, and so more than it says of all that are there.
+  std::uint64_t next_id() const noexcept {
+    return current_ ? current_->sequence * kPageNodes + static_cast<std::uint64_t>(next_ - current_->begin()) : 0;
+  }
+
   std::size_t live_nodes() const noexcept;
 
   // Of the last request that was refused: whether its edges could not be counted, rather than memory be found; and what
@@ -134,6 +140,21 @@ class Arena {
       for (Node* n = page->begin(); n < end; ++n)
         if (n->op > Op::leaf) visit(n);
     }
+  }
+
+  // The same for those with an id from `since` on, until the visitor says false: then returns that.
+  template <typename Visit>
+  bool for_each_interior_since(std::uint64_t since, Visit visit) {
+    Page* page = current_;
+    while (page && page->older && page->sequence * kPageNodes > since) page = page->older;
+    for (; page; page = page->newer) {
+      const std::uint64_t first = page->sequence * kPageNodes;
+      Node* n = page->begin() + (since > first ? std::min<std::uint64_t>(since - first, kPageNodes) : 0);
+      Node* end = page == current_ ? next_ : page->begin() + page->used;
+      for (; n < end; ++n)
+        if (n->op > Op::leaf && !visit(n)) return false;
+    }
+    return true;
   }
 
   const HandleHooks& hooks() const noexcept { return hooks_; }

@@ -257,41 +257,66 @@ void zero_gradients(Node* root) noexcept {
   });
 }
 
+namespace {
+
+constexpr std::size_t kFirstNodes = 512;  // room at first
+
+template <typename List>
+bool grow(List* list) noexcept {
+  try {
+    list->reserve(list->empty() ? kFirstNodes : 2 * list->size());
+  } catch (...) {
+    return false;
+  }
+  return true;
+}
+
+// Lists the interior nodes and returns how many edges they have. Without memory the walk still goes to its end, so that
+// no mark is left standing.
+template <typename List>
+std::size_t list_interior(Node* root, List* order) {
+  bool memory = true;
+  std::size_t edges = 0;
+  Frontier frontier;
+  frontier.walk(root, [&](Node* n) noexcept {
+    if (memory && order->size() == order->capacity()) memory = grow(order);
+    if (memory) order->push_back(n);
+    for_each_operand(n, [&](Node* operand) {
+      ++edges;
+      frontier.mark(operand);
+    });
+  });
+  if (!memory) throw std::bad_alloc();
+  return edges;
+}
+
+}  // namespace
+
 std::vector<Node*> collect(Node* root, bool with_leaves) {
   std::vector<Node*> order;
   if (root->mark == kLeafMark) {
     if (with_leaves) order.push_back(root);
     return order;
   }
-  // First count, so that the one allocation comes before any mark is left standing.
-  std::size_t interior = 0, edges = 0;
-  {
-    Frontier frontier;
-    frontier.walk(root, [&](Node* n) noexcept {
-      ++interior;
-      for_each_operand(n, [&](Node* operand) {
-        ++edges;
-        frontier.mark(operand);
-      });
+  const std::size_t edges = list_interior(root, &order);
+  if (!with_leaves) return order;
+  const std::size_t interior = order.size();
+  order.reserve(interior + edges);  // before any mark is made
+  for (std::size_t i = 0; i < interior; ++i) {
+    for_each_operand(order[i], [&](Node* operand) {
+      if (operand->mark == kLeafMark) {
+        operand->mark = kMarked;
+        order.push_back(operand);
+      }
     });
   }
-  order.reserve(interior + (with_leaves ? edges : 0));
-  Frontier frontier;
-  frontier.walk(root, [&](Node* n) noexcept {
-    order.push_back(n);
-    for_each_operand(n, [&](Node* operand) { frontier.mark(operand); });
-  });
-  if (with_leaves) {
-    for (std::size_t i = 0; i < interior; ++i) {
-      for_each_operand(order[i], [&](Node* operand) {
-        if (operand->mark == kLeafMark) {
-          operand->mark = kMarked;
-          order.push_back(operand);
-        }
-      });
-    }
-    for (std::size_t i = interior; i < order.size(); ++i) order[i]->mark = kLeafMark;
-  }
+  for (std::size_t i = interior; i < order.size(); ++i) order[i]->mark = kLeafMark;
+  return order;
+}
+
+LargeVector<Node*> collect_interior(Node* root) {
+  LargeVector<Node*> order;
+  if (root->mark != kLeafMark) list_interior(root, &order);
   return order;
 }
 

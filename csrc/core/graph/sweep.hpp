@@ -6,6 +6,7 @@
 
 #include "core/graph/arena.hpp"
 #include "core/graph/node.hpp"
+#include "core/graph/scratch.hpp"
 
 namespace tapegrad {
 
@@ -26,6 +27,9 @@ void zero_gradients(Node* root) noexcept;
 // The interior nodes that `root` depends on, itself included, newest first; then, if asked for, the leaves in order of
 // discovery.
 std::vector<Node*> collect(Node* root, bool with_leaves);
+
+// Those without the leaves, for a step of a compilation.
+LargeVector<Node*> collect_interior(Node* root);
 
 // The sweep for graphs in which a node may have a rule from outside the core (kHasRule): call(context, node) runs it
 // and says whether to go on. Rules may build, sweep and free graphs of their own. Returns false if a rule said stop, or

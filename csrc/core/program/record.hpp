@@ -32,16 +32,15 @@ struct Recorded {
   Program program;
   std::vector<Node*> params;        // in the order of Program::params; not held
   std::vector<bool> whole_outputs;  // which outputs Python shows as ints, whatever inputs and parameters are
-  std::vector<Node*> newest_first;  // what was walked over: the nodes of instructions that are no leaves, and others
+  LargeVector<Node*> nodes;         // those of the instructions that are no leaves, in their order
 };
 
 // The nodes of some values of the program, given in rising order, while the recorded nodes live; null for leaves.
 std::vector<Node*> nodes_of_values(const Recorded& recorded, const Program& program,
-                                   const std::vector<std::uint32_t>& values, std::uint64_t since);
+                                   const std::vector<std::uint32_t>& values);
 
-// Nodes with an id below `since` were there before. Uses Node::grad of the nodes made since as scratch and leaves it
-// zero. Throws std::invalid_argument where a node has a backward rule from outside the core, std::length_error past
-// kMaxProgram instructions.
+// Nodes with an id below `since` were there before. Throws std::invalid_argument where a node has a backward rule from
+// outside the core, std::length_error past kMaxProgram instructions.
 Recorded record(Arena& arena, const std::vector<Node*>& roots, const std::vector<Node*>& inputs,
                 const std::vector<Look>& looks, std::uint64_t since, const RecordLabels& labels);
 

@@ -74,11 +74,11 @@ std::vector<std::uint32_t> named_values(const RunnableProgram& p) {
 }
 
 // (file, line, label) of those values that the recorded function made, while its nodes live.
-py::dict origins_of(const RunnableProgram& p, const Recorded& recorded, std::uint64_t since) {
+py::dict origins_of(const RunnableProgram& p, const Recorded& recorded) {
   py::dict out;
   const std::vector<std::uint32_t> values = named_values(p);
   if (values.empty()) return out;
-  const std::vector<Node*> nodes = nodes_of_values(recorded, p.program(), values, since);
+  const std::vector<Node*> nodes = nodes_of_values(recorded, p.program(), values);
   const NodeLines* origins = recorded_lines();
   for (std::size_t k = 0; k < values.size(); ++k) {
     if (!nodes[k]) continue;
@@ -109,7 +109,7 @@ std::unique_ptr<RunnableProgram> record_program(const py::sequence& outputs, con
   Recorded recorded = record(arena(), nodes_of(outputs), nodes_of(inputs), noted, since, labels);
   auto program = make_program(std::move(recorded.program), std::move(recorded.params), exact, off, check);
   program->whole_outputs = std::move(recorded.whole_outputs);
-  program->origins = origins_of(*program, recorded, since).release().ptr();
+  program->origins = origins_of(*program, recorded).release().ptr();
   return program;
 }
 

@@ -24,7 +24,7 @@ std::uint64_t mix(std::uint64_t h, std::uint64_t part) {
 
 class BodyBuilder {
  public:
-  BodyBuilder(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots)
+  BodyBuilder(const Program& p, const Blocks& blocks, const Scratch<Spot>& spots)
       : p_(p), blocks_(blocks), spots_(spots), lanes_(blocks.lanes.size()), operands_(lanes_) {
     out_.lanes = static_cast<U32>(lanes_);
     in_body_.resize(blocks.size);
@@ -239,7 +239,7 @@ class BodyBuilder {
 
   const Program& p_;
   const Blocks& blocks_;
-  const std::vector<Spot>& spots_;
+  const Scratch<Spot>& spots_;
   const std::size_t lanes_;
   Repeat out_;
   Program body_;
@@ -257,7 +257,7 @@ class BodyBuilder {
 
 }  // namespace
 
-std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
+std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const Scratch<Spot>& spots,
                                  const std::vector<std::vector<U32>>& outputs, Miss* miss) {
   return BodyBuilder(p, blocks, spots).build(outputs, miss);
 }

@@ -13,13 +13,13 @@ bool chains(Code code) {
 
 }  // namespace
 
-Chains find_chains(const Program& p, const std::vector<U32>& uses) {
+Chains find_chains(const Program& p, const Scratch<U32>& uses) {
   const auto size = static_cast<U32>(p.code.size());
   constexpr U32 kInner = U32{1} << 31;
   Chains out;
-  out.before.assign(size, kNone);
-  std::vector<U32> lengths(size, 0);  // links up to this one, and whether there is a next
-  std::vector<U32> reach(size);       // back along the newest operands, which are those of a block's own
+  out.before = Scratch<U32>(size, kNone);
+  Scratch<U32> lengths(size, 0);  // links up to this one, and whether there is a next
+  Scratch<U32> reach(size);       // back along the newest operands, which are those of a block's own
   for (U32 n = 0; n < size; ++n) {
     const Instruction& i = p.code[n];
     reach[n] = n;
@@ -65,7 +65,7 @@ Chains find_chains(const Program& p, const std::vector<U32>& uses) {
   return out;
 }
 
-Chain chain_of(const Program& p, const std::vector<U32>& before, U32 end) {
+Chain chain_of(const Program& p, const Scratch<U32>& before, U32 end) {
   Chain c;
   c.end = end;
   const Instruction& last = p.code[end];

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/graph/scratch.hpp"
 #include "core/program/passes/repeats.hpp"
 
 namespace tapegrad::repeats {
@@ -26,9 +27,9 @@ struct ChainInfo {
 };
 struct Chains {
   std::vector<ChainInfo> found;
-  std::vector<U32> before;  // of a link, the one that it extends, or kNone
+  Scratch<U32> before;  // of a link, the one that it extends, or kNone
 };
-Chains find_chains(const Program& p, const std::vector<U32>& uses);
+Chains find_chains(const Program& p, const Scratch<U32>& uses);
 
 // A chain in detail; as `end` kNone, the list of results.
 struct Chain {
@@ -40,7 +41,7 @@ struct Chain {
   std::vector<bool> taken;                  // terms that are summed over lanes
   std::vector<std::pair<U32, U32>> summed;  // (repeat, output) of the sums that replace them
 };
-Chain chain_of(const Program& p, const std::vector<U32>& before, U32 end);
+Chain chain_of(const Program& p, const Scratch<U32>& before, U32 end);
 
 // Where a value lies: the lane it belongs to and its place in that lane's block. lane is kNone outside.
 struct Spot {
@@ -49,7 +50,7 @@ struct Spot {
 
 // The blocks of some lanes: the values of lanes[k] are nodes[starts[k]] ... nodes[starts[k] + size - 1], in order.
 struct Blocks {
-  const std::vector<U32>* nodes;
+  const Scratch<U32>* nodes;
   std::vector<U32> lanes, starts;
   U32 size;
   U32 at(std::size_t k, U32 position) const { return (*nodes)[starts[k] + position]; }
@@ -58,14 +59,14 @@ struct Blocks {
 // The body of the blocks by a walk in lockstep: each operand becomes a value of the body, a uniform, a constant or a
 // column. An output is the sum of the values at some positions of a block. Uniforms and columns name values of the
 // program. Nothing where an operand differs in more ways than it is worth; `miss` then tells which.
-std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots,
+std::optional<Repeat> build_body(const Program& p, const Blocks& blocks, const Scratch<Spot>& spots,
                                  const std::vector<std::vector<U32>>& outputs, Miss* miss);
 
 // repeat_misses.cpp. How a repeat differs from a model: in an operation, or in how many it has.
 Miss difference(const Program& p, const Blocks& blocks, U32 model_size, U32 size);
 
 // The first operand that the blocks take from different values outside, in the first two that differ.
-Miss gathered_operand(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots);
+Miss gathered_operand(const Program& p, const Blocks& blocks, const Scratch<Spot>& spots);
 
 // A chain of equal steps, each from what the one before made, that spans most of the program.
 std::optional<Miss> find_recurrence(const Program& p);
@@ -73,7 +74,7 @@ std::optional<Miss> find_recurrence(const Program& p);
 // What the search found, in values of the program.
 struct Findings {
   std::vector<Repeat> repeats;  // sums are numbered by plan_stages; outs, uniforms and columns name values
-  std::vector<U32> owner;       // of each value, the repeat that computes it, or kNone
+  Scratch<U32> owner;           // of each value, the repeat that computes it, or kNone
   std::vector<bool> dropped;    // links of chains that were replaced
   std::vector<Chain> chains;    // those with a sum over lanes
 };

@@ -34,7 +34,7 @@ Miss difference(const Program& p, const Blocks& blocks, U32 model_size, U32 size
   return miss;
 }
 
-Miss gathered_operand(const Program& p, const Blocks& blocks, const std::vector<Spot>& spots) {
+Miss gathered_operand(const Program& p, const Blocks& blocks, const Scratch<Spot>& spots) {
   Miss miss{Miss::Kind::gathered, static_cast<U32>(blocks.lanes.size()), blocks.size};
   const auto is_data = [&](U32 o) { return p.code[o].code == Code::constant || p.code[o].code == Code::input; };
   for (std::size_t k = 1; k < std::min<std::size_t>(blocks.lanes.size(), 4); ++k)

@@ -42,7 +42,7 @@ class Planner {
   }
 
   bool find_levels() {
-    level_.assign(size_, 0);
+    level_ = Scratch<U32>(size_, 0);
     for (std::size_t turn = 0; turn < f_.repeats.size() + 2; ++turn) {
       bool changed = false;
       const auto raise = [&](U32& level, U32 to) {
@@ -86,7 +86,7 @@ class Planner {
     plan_.params = p_.params;
     plan_.inputs = p_.inputs;
     plan_.places = p_.params + p_.inputs;
-    place_.assign(size_, kNoPlace);
+    place_ = Scratch<U32>(size_, kNoPlace);
     for (U32 n : rest_)
       for_each_value(n, [&](U32 v) {
         if (!is_leaf(p_.code[v].code) && (f_.owner[v] != kNone || level_[v] != level_[n])) place(v);
@@ -111,7 +111,7 @@ class Planner {
     for (const Repeat& r : f_.repeats) levels = std::max(levels, r.level + 2);
     std::vector<std::vector<U32>> by_level(levels);
     for (U32 n : rest_) by_level[level_[n]].push_back(n);
-    in_stage_.assign(size_, kNone);
+    in_stage_ = Scratch<U32>(size_, kNone);
     for (U32 level = 0; level < levels; ++level) plan_.stages.push_back(write_stage(by_level[level], level));
     plan_.repeats = std::move(f_.repeats);
   }
@@ -183,7 +183,7 @@ class Planner {
   RepeatPlan& plan_;
   const U32 size_;
   std::vector<U32> rest_;  // values that stay scalar
-  std::vector<U32> level_, place_, in_stage_;
+  Scratch<U32> level_, place_, in_stage_;
   std::unordered_map<U32, U32> chain_at_;
 };
 

@@ -116,7 +116,7 @@ class Finder {
 
  private:
   void count_uses() {
-    uses_.assign(size_, 0);
+    uses_ = Scratch<U32>(size_, 0);
     fixed_asked_.assign(size_, false);
     for (U32 n = 0; n < size_; ++n) p_.for_each_operand(p_.code[n], [&](U32 o) { ++uses_[o]; });
     for (const Guard& g : p_.guards) ++uses_[g.value], fixed_asked_[g.value] = true;
@@ -132,12 +132,13 @@ class Finder {
 
   void start() {
     started_ = true;
-    findings_.owner.assign(size_, kNone);
+    findings_.owner = Scratch<U32>(size_, kNone);
     findings_.dropped.assign(size_, false);
-    roles_.assign(size_, kPlain);
+    roles_ = Scratch<std::uint8_t>(size_, kPlain);
     asked_ = fixed_asked_;
-    spots_.assign(size_, {kFixed, 0});  // leaves stay so
-    leaks_.assign(size_, 0);
+    spots_ = Scratch<Spot>(size_, {kFixed, 0});  // leaves stay so
+    leaks_ = Scratch<std::uint8_t>(size_, 0);
+    rest_.reserve(size_);
     for (U32 n = 0; n < size_; ++n)
       if (!is_leaf(p_.code[n].code)) rest_.push_back(n);
   }
@@ -290,7 +291,8 @@ class Finder {
     for (U32 n : rest_)
       if (in_lane(n)) ++starts[spots_[n].lane + 1];
     for (U32 k = 0; k < lanes; ++k) starts[k + 1] += starts[k];
-    std::vector<U32> nodes(starts[lanes]), next(starts.begin(), starts.end() - 1);
+    Scratch<U32> nodes(starts[lanes]);
+    std::vector<U32> next(starts.begin(), starts.end() - 1);
     std::vector<std::uint64_t> hashes(lanes, 1);
     for (U32 n : rest_) {
       if (!in_lane(n)) continue;
@@ -349,7 +351,7 @@ class Finder {
   }
 
   // Repeats that begin differently may end alike: the longest run of operations that all of them end with.
-  bool accept_tails(const std::vector<U32>& nodes, const std::vector<U32>& starts, const std::vector<U32>& lanes) {
+  bool accept_tails(const Scratch<U32>& nodes, const std::vector<U32>& starts, const std::vector<U32>& lanes) {
     const auto length = [&](U32 k) { return starts[k + 1] - starts[k]; };
     U32 size = length(lanes[0]);
     for (U32 k : lanes) {
@@ -403,10 +405,11 @@ class Finder {
       }
     }
     std::vector<std::vector<U32>> outs;
+    std::vector<std::uint8_t> leaks(blocks.size, 0);
+    for (std::size_t k = 0; k < count; ++k)
+      for (U32 position = 0; position < blocks.size; ++position) leaks[position] |= leaks_[blocks.at(k, position)];
     for (U32 position = 0; position < blocks.size; ++position) {
-      bool any = false;
-      for (std::size_t k = 0; k < count && !any; ++k) any = leaks_[blocks.at(k, position)];
-      if (!any) continue;
+      if (!leaks[position]) continue;
       outputs.push_back({position});
       outs.emplace_back();
       for (std::size_t k = 0; k < count; ++k) {
@@ -489,11 +492,11 @@ class Finder {
     std::erase_if(rest_, [&](U32 n) { return findings_.dropped[n]; });
   }
 
-  void tell_difference(const std::vector<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) {
+  void tell_difference(const Scratch<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) {
     if (report_.missed.size() < kMaxTold) report_.missed.push_back(difference_of(nodes, starts, model, other));
   }
 
-  Miss difference_of(const std::vector<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) const {
+  Miss difference_of(const Scratch<U32>& nodes, const std::vector<U32>& starts, U32 model, U32 other) const {
     const Blocks blocks{&nodes, {model, other}, {starts[model], starts[other]}, 0};
     return difference(p_, blocks, starts[model + 1] - starts[model], starts[other + 1] - starts[other]);
   }
@@ -502,7 +505,7 @@ class Finder {
   RepeatReport& report_;
   const bool always_;
   const U32 size_;
-  std::vector<U32> uses_;
+  Scratch<U32> uses_;
   Chains chains_;
   U32 result_repeats_ = 0;
   std::vector<bool> fixed_asked_, asked_;  // by results, guards and the repeats found so far
@@ -511,7 +514,7 @@ class Finder {
   std::unordered_set<U32> tried_;
   std::optional<Miss> unlike_;   // why the last repeats would not do; told where none do
   std::vector<U32> candidates_;  // ends of the chains of this round
-  std::vector<std::uint8_t> roles_;
+  Scratch<std::uint8_t> roles_;
   std::vector<U32> segments_;            // lane of each repeat; empty where each is its own
   std::vector<std::int32_t> crossings_;  // by repeat: values used from it on, less those used up to it
   std::vector<std::uint8_t> chosen_;
@@ -519,9 +522,9 @@ class Finder {
   std::size_t passes_ = 0, rolled_ = 0;  // walks so far; values in repeats by the last one
   std::size_t carried_ = 0;              // values that several repeats use, but not the first; the oldest of them
   U32 first_carried_ = 0;
-  std::vector<U32> rest_;  // values outside the repeats found so far, oldest first
-  std::vector<Spot> spots_;
-  std::vector<std::uint8_t> leaks_;  // also used outside the block
+  LargeVector<U32> rest_;  // values outside the repeats found so far, oldest first
+  Scratch<Spot> spots_;
+  Scratch<std::uint8_t> leaks_;  // also used outside the block
   std::vector<Chain> active_;
 };
 
