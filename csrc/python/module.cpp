@@ -8,6 +8,7 @@
 #include "python/tools/gradients.hpp"
 #include "python/tools/modes.hpp"
 #include "python/tools/statistics.hpp"
+#include "python/tools/steal.hpp"
 #include "python/value/graphs.hpp"
 #include "python/value/layers.hpp"
 #include "python/value/value.hpp"
@@ -23,12 +24,6 @@ void retain(void* handle) {
 }
 void release(void* handle) {
   Py_DECREF(static_cast<PyObject*>(handle));
-}
-
-// A new reference from the C API, or its exception.
-py::object steal(PyObject* o) {
-  if (!o) throw py::error_already_set();
-  return py::reinterpret_steal<py::object>(o);
 }
 
 // Called once a layer and step: without pybind11's argument matching.

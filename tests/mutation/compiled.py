@@ -112,7 +112,7 @@ MUTATIONS = [
         "",
     ),
     Mutation(
-        "csrc/python/compiled/programs.cpp",
+        "csrc/python/compiled/program_lanes.cpp",
         "uniform gradients doubled",
         "m[v.uniform.seed] = 1.0;",
         "m[v.uniform.seed] = 2.0;",

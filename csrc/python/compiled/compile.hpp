@@ -17,7 +17,7 @@ PyObject* backward_over_lanes(PyObject*, PyObject* const* args, Py_ssize_t count
 PyObject* values_over_lanes(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* gradients_over_lanes(PyObject*, PyObject* const* args, Py_ssize_t count);
 
-// compile.cpp: v.detach() where this thread is recording. New reference.
+// operations.cpp: v.detach() where this thread is recording. New reference.
 PyObject* detached(PyObject* value);
 
 }  // namespace tapegrad::python

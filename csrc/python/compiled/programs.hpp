@@ -1,4 +1,5 @@
-// programs.hpp: a recorded program together with the Values that are its parameters, ready to run.
+// programs.hpp: a recorded program together with the Values that are its parameters, ready to run: compiled in
+// programs.cpp, run in program_runs.cpp and, over lanes, in program_lanes.cpp.
 #pragma once
 
 #include <map>
@@ -99,7 +100,7 @@ class RunnableProgram {
   // What was found of repeated blocks, and what was not; both lists are empty where there is nothing to tell.
   const RepeatReport& repeats() const { return report_; }
   const std::vector<Node*>& params() const { return params_; }
-  unsigned long long direct_calls = 0;  // that function.cpp or lane_calls.cpp served
+  unsigned long long direct_calls = 0;  // that function_calls.cpp or lane_calls.cpp served
   std::vector<bool> whole_outputs;      // of a recorded program: which outputs are ints
   PyObject* origins = nullptr;          // a dict, owned: where the values that near misses name were made
   const Variant& variant(Want want, const std::vector<bool>& wanted);

@@ -1,42 +1,16 @@
-// attributes.cpp: what a Value shows of its node (data, grad, _prev, _op, ...) and the attributes that a program hangs
-// on it.
-#include <cstdio>
-#include <vector>
+// attributes.cpp: what a Value shows of its node (data, grad, label) and the attributes that a program hangs on it; the
+// table of all of them.
+#include "python/value/attributes.hpp"
 
-#include "core/graph/sweep.hpp"
 #include "python/arrays/arrays.hpp"
 #include "python/compiled/observe.hpp"
 #include "python/value/numbers.hpp"
-#include "python/value/value.hpp"
 
 namespace tapegrad::python {
 
 namespace {
 
-PyObject *str_data, *str_grad, *str_label, *str_op, *str_prev, *str_class, *str_empty;
-
-PyObject* stored(PyObject* self, PyObject* name) {  // borrowed, or null with or without an error
-  PyObject* dict = as_value(self)->dict;
-  return dict ? PyDict_GetItemWithError(dict, name) : nullptr;
-}
-
-// Keeps an attribute on the handle, and the handle as long as the node.
-int store(PyObject* self, PyObject* name, PyObject* value) {
-  ValueObject* v = as_value(self);
-  if (!v->dict) {
-    v->dict = PyDict_New();
-    if (!v->dict) return -1;
-  }
-  if (PyDict_SetItem(v->dict, name, value) < 0) return -1;
-  pin(v);
-  if (PyObject_IS_GC(value)) track(v);
-  return 0;
-}
-
-int refuse_delete(const char* what) {
-  PyErr_Format(PyExc_AttributeError, "%s of a Value cannot be deleted; assign a new one instead", what);
-  return -1;
-}
+PyObject *str_data, *str_grad, *str_label, *str_class, *str_empty;
 
 PyObject* get_data(PyObject* self, void*) {
   if (observer()) [[unlikely]]
@@ -88,128 +62,15 @@ int set_grad(PyObject* self, PyObject* value, void*) {
   return 0;
 }
 
-// A new reference to the operand's handle, which from now on lives as its node does, so that its id() stays its own.
-PyObject* operand_handle(Node* operand) {
-  PyObject* h = handle_of(operand);
-  if (h) pin(as_value(h));
-  return h;
-}
-
-PyObject* get_children(PyObject* self, void*) {
-  std::vector<Node*> operands;
-  for_each_operand(node_of(self), [&](Node* n) { operands.push_back(n); });
-  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(operands.size()));
-  if (!tuple) return nullptr;
-  for (std::size_t i = 0; i < operands.size(); ++i) {
-    PyObject* h = operand_handle(operands[i]);
-    if (!h) {
-      Py_DECREF(tuple);
-      return nullptr;
-    }
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(i), h);
-  }
-  return tuple;
-}
-
-// The same set object each time, as an attribute would be, so that a program may pop from it. A leaf has nothing to
-// pop.
-PyObject* get_prev(PyObject* self, void*) {
-  PyObject* cached = stored(self, str_prev);
-  if (cached || PyErr_Occurred()) return Py_XNewRef(cached);
-  PyObject* children = get_children(self, nullptr);
-  if (!children) return nullptr;
-  PyObject* set = PySet_New(children);
-  const bool leaf = PyTuple_GET_SIZE(children) == 0;
-  Py_DECREF(children);
-  if (set && !leaf && store(self, str_prev, set) < 0) Py_CLEAR(set);
-  return set;
-}
-
-// Replaces the operands: for nodes that a program puts together by hand.
-int set_prev(PyObject* self, PyObject* value, void*) {
-  if (!value) return refuse_delete("_prev");
-  if (refuse_while_recording("assigning the operands of a Value")) return -1;
-  if (!set_children(self, value)) return -1;
-  // A set is kept as it is: the program may go on adding to the one it holds, and expects to find it here.
-  return PyAnySet_Check(value) ? store(self, str_prev, value) : 0;
-}
-
-PyObject* get_op(PyObject* self, void*) {
-  PyObject* assigned = stored(self, str_op);
-  if (assigned || PyErr_Occurred()) return Py_XNewRef(assigned);
-  return op_label(node_of(self));
-}
-
-int set_op(PyObject* self, PyObject* value, void*) {
-  if (!value) return refuse_delete("_op");
-  return store(self, str_op, value);
-}
-
 PyObject* get_label(PyObject* self, void*) {
-  PyObject* label = stored(self, str_label);
+  PyObject* label = stored_attribute(self, str_label);
   if (!label && PyErr_Occurred()) return nullptr;
   return Py_NewRef(label ? label : str_empty);
 }
 
 int set_label(PyObject* self, PyObject* value, void*) {
   if (!value) return refuse_delete("label");
-  return store(self, str_label, value);
-}
-
-PyObject* get_local_grads(PyObject* self, void*) {
-  if (refuse_while_recording("reading the local gradients of a Value")) return nullptr;
-  const Node* n = node_of(self);
-  if (n->op == Op::array) {
-    PyErr_SetString(PyExc_AttributeError, "a Value that holds an array, or comes from one, has no _local_grads");
-    return nullptr;
-  }
-  std::vector<double> partials;
-  int i = 0;
-  for_each_operand(node_of(self), [&](Node*) { partials.push_back(partial(*n, i++)); });
-  PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(partials.size()));
-  if (!tuple) return nullptr;
-  for (std::size_t k = 0; k < partials.size(); ++k) {
-    PyObject* number = PyFloat_FromDouble(partials[k]);
-    if (!number) {
-      Py_DECREF(tuple);
-      return nullptr;
-    }
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), number);
-  }
-  return tuple;
-}
-
-PyObject* apply_native_rule(PyObject* self, PyObject*) {
-  if (refuse_while_recording("_backward()")) return nullptr;
-  if (!apply_rule(node_of(self), &arena())) return PyErr_NoMemory();
-  Py_RETURN_NONE;
-}
-
-PyMethodDef native_rule = {"_backward", apply_native_rule, METH_NOARGS,
-                           "Adds this node's grad times its partial derivatives into the grads of its operands."};
-
-PyObject* get_backward(PyObject* self, void*) {
-  PyObject* rule = as_value(self)->rule;
-  return rule ? Py_NewRef(rule) : PyCFunction_New(&native_rule, self);
-}
-
-int set_backward(PyObject* self, PyObject* rule, void*) {
-  ValueObject* v = as_value(self);
-  if (rule && !PyCallable_Check(rule)) {
-    PyErr_Format(PyExc_TypeError, "_backward must be callable without arguments, not %.200s: %R",
-                 Py_TYPE(rule)->tp_name, rule);
-    return -1;
-  }
-  if (rule) {
-    track(v);
-    v->node->flags |= kHasRule;
-  } else {
-    v->node->flags &= static_cast<Flags>(~kHasRule);
-  }
-  PyObject* old = v->rule;
-  v->rule = Py_XNewRef(rule);
-  Py_XDECREF(old);
-  return 0;
+  return store_attribute(self, str_label, value);
 }
 
 // data, grad, _prev, _op, label and the program's own attributes, as a dict that writes through to the value.
@@ -245,26 +106,43 @@ bool init_attributes() {
   str_data = PyUnicode_InternFromString("data");
   str_grad = PyUnicode_InternFromString("grad");
   str_label = PyUnicode_InternFromString("label");
-  str_op = PyUnicode_InternFromString("_op");
-  str_prev = PyUnicode_InternFromString("_prev");
   str_class = PyUnicode_InternFromString("__class__");
   str_empty = PyUnicode_InternFromString("");
-  return str_data && str_grad && str_label && str_op && str_prev && str_class && str_empty;
+  return init_operand_attributes() && str_data && str_grad && str_label && str_class && str_empty;
 }
 
+PyObject* stored_attribute(PyObject* self, PyObject* name) {
+  PyObject* dict = as_value(self)->dict;
+  return dict ? PyDict_GetItemWithError(dict, name) : nullptr;
+}
+
+// Keeps an attribute on the handle, and the handle as long as the node.
 int store_attribute(PyObject* self, PyObject* name, PyObject* value) {
-  return store(self, name, value);
+  ValueObject* v = as_value(self);
+  if (!v->dict) {
+    v->dict = PyDict_New();
+    if (!v->dict) return -1;
+  }
+  if (PyDict_SetItem(v->dict, name, value) < 0) return -1;
+  pin(v);
+  if (PyObject_IS_GC(value)) track(v);
+  return 0;
+}
+
+int refuse_delete(const char* what) {
+  PyErr_Format(PyExc_AttributeError, "%s of a Value cannot be deleted; assign a new one instead", what);
+  return -1;
 }
 
 int delete_attribute(PyObject* self, PyObject* name) {
-  if (stored(self, name)) return PyDict_DelItem(as_value(self)->dict, name);
+  if (stored_attribute(self, name)) return PyDict_DelItem(as_value(self)->dict, name);
   if (!PyErr_Occurred())
     PyErr_Format(PyExc_AttributeError, "this Value has no attribute '%U' of its own to delete", name);
   return -1;
 }
 
 int assign_label(PyObject* self, PyObject* label) {
-  return is_plain(self) ? store(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
+  return is_plain(self) ? store_attribute(self, str_label, label) : PyObject_SetAttr(self, str_label, label);
 }
 
 namespace {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "python/value/value.hpp"
@@ -27,6 +28,18 @@ std::vector<T> from_bytes(pybind11::handle h) {
   if (!v.empty()) std::memcpy(v.data(), PyBytes_AS_STRING(h.ptr()), v.size() * sizeof(T));
   return v;
 }
+
+class NodeList;
+
+// ---- export_graph.cpp
+
+void list_nodes(pybind11::handle root, pybind11::object owner);
+pybind11::tuple export_nodes(const NodeList& list);
+pybind11::object find_exported(pybind11::handle value);
+
+// ---- import_graph.cpp
+
+std::unique_ptr<NodeList> import_graph(const pybind11::tuple& arrays, const pybind11::tuple& externals);
 
 // ---- array_graphs.cpp
 
