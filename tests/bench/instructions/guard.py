@@ -42,10 +42,11 @@ def run(command: list[str], **variables: str) -> str:
     return done.stdout
 
 
-def build(folder: Path) -> None:
-    """Build the drivers with the project's own CMake files."""
+def build(folder: Path, built: Path | None) -> None:
+    """Build the drivers with the project's own CMake files, and with the core of another build if there is one."""
     cmake = tool("cmake", "cmake")
-    run([cmake, "-S", str(HERE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release"])
+    core = [f"-DTAPEGRAD_BUILT={built.resolve()}"] if built else []
+    run([cmake, "-S", str(HERE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *core])
     run([cmake, "--build", str(folder), "--parallel", "2"])
 
 
@@ -78,11 +79,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {"compiler": compiler, "python": python, "machine": platform.machine()}
 
 
-def measure() -> dict[str, object]:
-    """Count everything, as it is kept in the file."""
+def measure(built: Path | None) -> dict[str, object]:
+    """Count everything, as it is kept in the file; of the core, what was built there."""
     with tempfile.TemporaryDirectory(prefix="tapegrad-instructions-") as name:
         folder = Path(name)
-        build(folder)
+        build(folder, built)
         marks = str(next(folder.glob("libmarks.*")))
         counts = counts_of([str(folder / "core_driver")], folder, "core")
         counts |= counts_of([sys.executable, str(HERE / "python_driver.py"), marks], folder, "python")
@@ -127,9 +128,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command of the guard and return its exit status; 3 if counting is not possible here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["check", "update", "show"])
-    command = parser.parse_args(argv).command
+    parser.add_argument("--build", type=Path, help="an optimised CMake build of the core, to be used")
+    options = parser.parse_args(argv)
+    command = options.command
     try:
-        found = measure()
+        found = measure(options.build)
     except GuardError as error:
         print(error, file=sys.stderr)
         return 3
