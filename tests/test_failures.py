@@ -81,13 +81,16 @@ NO_MEMORY = """
     array = Value(np.ones(3))
     gc.freeze()  # what imports left behind would be walked three times a round
 
+    def rule():  # made here: without memory for a function, Python 3.13.0 loses a reference to its code
+        pass
+
     def work():
         s = Value(1.0)
         for v in w:
             s = (s * v + 2.0 - v / 3.0).tanh() ** 2
         s.note = [s]
         out = Value(2.0, (s, w[0]), "mine")
-        out._backward = lambda: None
+        out._backward = rule
         Value(1.0, [s, out], (1.0, 2.0)).backward(zero_grad=True)
         (array * 2 + w[0]).sum().backward()
         return [s.data, len(out._prev), repr(s), f(0.5, 1.0), f.value_and_grad(0.5, 1.0), tapegrad.autograd.grad(s, w)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from tapegrad import _core
+from tapegrad.compiled.environment import Transform
 from tapegrad.compiled.function import Owner, compile
 from tapegrad.compiled.lanes import Batch, check_axes
 from tapegrad.compiled.recordings import Recording, name_of, require_single
@@ -32,7 +33,7 @@ class _Ready(NamedTuple):
     chosen: int | tuple[int, ...]
 
 
-class Mapped:
+class Mapped(Transform):
     """What `vmap` returns: callable, with `value_and_grad` and `backward` like the function, over arrays with a lane
     axis."""
 
@@ -201,7 +202,7 @@ class Mapped:
         return f"<{self._owner!r} over lanes>"
 
 
-class MappedGradient:
+class MappedGradient(Transform):
     """What `vmap` makes of `grad(f)` and `value_and_grad(f)`."""
 
     def __init__(self, gradient: Gradient, in_axes: Any, threads: int) -> None:

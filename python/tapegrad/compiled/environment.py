@@ -42,6 +42,12 @@ _NAMESPACES = {("types", "SimpleNamespace"), ("argparse", "Namespace")}
 _MAY_APPEAR = {"__dict__", "vars", "getattr", "hasattr", "label", "_op", "_prev", "AttributeError"}
 
 
+class Transform:
+    """Base of what is made of a function, ``__wrapped__``, and reads nothing else."""
+
+    __wrapped__: Any
+
+
 class Snapshot:
     """The checks that hold as long as everything that the functions and objects in `roots` read is as it is now."""
 
@@ -134,8 +140,8 @@ class _Walk:
             self._todo.append(x.__func__)
         elif isinstance(x, property):
             self._todo += [f for f in (x.fget, x.fset) if f is not None]
-        elif isinstance(x, _core.CompiledFunction):
-            self._todo.append(x.__wrapped__)
+        elif isinstance(x, (_core.CompiledFunction, Transform)):
+            self._todo.append(x.__wrapped__)  # not what it remembers: recordings lead to all that the program knows
         else:
             self._contents(x)
             self._instance(x)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from tapegrad.compiled.environment import Transform
 from tapegrad.compiled.function import compile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Gradient:
+class Gradient(Transform):
     """What `grad` and `value_and_grad` return: the gradient of a function, or its value too, as a function. `vmap`
     takes it, and it can be pickled if the function can."""
 
