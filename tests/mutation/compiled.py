@@ -96,8 +96,8 @@ ROWS: list[tuple[str, str, str, str]] = [
         "",
     ),
     (PASSES + "sum_chains.cpp", "terms in reverse", "std::reverse(terms.begin(), terms.end());", ""),
-    (PASSES + "dead_code.cpp", "guards dropped", "for (const Guard& g : p.guards) place[g.value] = 1;", ""),
-    (PASSES + "dead_code.cpp", "first of equal values dropped", "place[draft.same[n]] = 1;", ""),
+    (PASSES + "dead_code.cpp", "guards dropped", "for (const Guard& g : p.guards) needed[g.value] = 1;", ""),
+    (PASSES + "dead_code.cpp", "first of equal values dropped", "needed[draft.same[n]] = 1;", ""),
     (PASSES + "dead_code.cpp", "results not renumbered", "for (std::uint32_t& o : p.outputs) o = place[o];", ""),
     (
         PASSES + "uniform.cpp",
@@ -118,7 +118,7 @@ ROWS: list[tuple[str, str, str, str]] = [
         "m[v.uniform.seed] = 2.0;",
     ),
     (
-        "csrc/core/replay/lower.cpp",
+        "csrc/core/replay/lane_steps.cpp",
         "first writer adds to what was there",
         "written_[operand] ||\n        !how_.first_writer_stores)",
         "true)",
@@ -130,7 +130,12 @@ ROWS: list[tuple[str, str, str, str]] = [
         "} else if (n->op == Op::pow) {\n      all = false;",
         "} else if (false) {",
     ),
-    ("csrc/core/program/record.cpp", "held leaves are constants", "is_new(n) : !n->handle", "is_new(n) : is_new(n)"),
+    (
+        "csrc/core/program/record.cpp",
+        "held leaves are constants",
+        "n->op == Op::leaf && !n->handle;",
+        "n->op == Op::leaf;",
+    ),
     ("csrc/core/program/program.cpp", "-0 is 0", " && std::signbit(x) == std::signbit(expected)", ""),
     ("csrc/core/program/program.cpp", "truth guards hold", "return (x != 0) == (expected != 0);", "return true;"),
     ("csrc/core/program/program.cpp", "whole guards hold", "return std::trunc(x) == expected;", "return true;"),
@@ -192,7 +197,24 @@ def mutations(rows: list[Row], tests: tuple[str, ...], group: str) -> list[Mutat
     return [Mutation(file, what, old, new, tests, group) for file, what, old, new in rows]
 
 
-MUTATIONS = mutations(ROWS, TESTS, "passes") + mutations(loops.ROWS, LOOP_TESTS, "loops")
+RECORD = "csrc/core/program/record.cpp"
+RECORD_ROWS = [
+    (
+        RECORD,
+        "nodes of others recorded too",
+        "return !std::memchr(used_.begin()",
+        "return true || !std::memchr(used_.begin()",
+    ),
+    (RECORD, "no room for old nodes", "known_[made] - 1 : find_shared(n);", "known_[made] - 1 : kUnknown;"),
+    (RECORD, "another constant each time", "shared_[n] = i;", ""),
+    (RECORD, "operands swapped", "i.b = use(n->b);", "i.b = i.a, i.a = use(n->b);"),
+]
+
+MUTATIONS = (
+    mutations(ROWS, TESTS, "passes")
+    + mutations(RECORD_ROWS, ("core/test_record",), "passes")
+    + mutations(loops.ROWS, LOOP_TESTS, "loops")
+)
 # Mutants that compute the same, or as much as anybody is promised. Their reasons are in the lists.
 EQUIVALENT: list[Mutation] = []
 for part in (fused, fused_softmax, fused_kernels, fused_exp):
