@@ -39,7 +39,7 @@ TESTS: tuple[str, ...] = (
     "test_compile_looks",
 )
 TESTS += ("test_compile_environment", "test_compile_saving")
-LOOP_TESTS = ("core/test_repeats", "core/test_layers", "test_repeats", "test_layers_compiled")
+LOOP_TESTS = ("core/test_dependence", "core/test_repeats", "core/test_layers", "test_repeats", "test_layers_compiled")
 FUSED_TESTS = ("core/test_fuse_cases", "core/test_fuse", "core/test_schedule", "core/test_program")
 COLUMN_TESTS = ("core/test_columns", "core/test_program", "core/fuzz_programs")
 

@@ -11,7 +11,7 @@ namespace tapegrad {
 // Which values have a gradient, given which inputs and params have one.
 std::vector<bool> varied_values(const Program& p, const std::vector<bool>& inputs, const std::vector<bool>& params);
 
-// Whether no partial derivative of the program depends on the marked inputs.
+// Whether the derivatives by the marked inputs are the same whatever these are: no means that they may not be.
 bool is_affine(const Program& p, const std::vector<bool>& inputs);
 
 }  // namespace tapegrad
