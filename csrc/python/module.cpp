@@ -1,6 +1,8 @@
 // module.cpp: the module _core. It only makes the types and names the functions.
 #include <pybind11/pybind11.h>
 
+#include <stdexcept>
+
 #include "core/arrays/arrays.hpp"
 #include "core/program/interrupts.hpp"
 #include "python/arrays/arrays.hpp"
@@ -57,16 +59,15 @@ PyMethodDef fast_functions[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
-// Nodes, handles and types are those of one interpreter. True, with ImportError set, in any other. Asked before
-// pybind11 has a say, which on CPython 3.11 would wait there for ever; and again when the module is filled, since newer
-// versions ask for the definition in the main interpreter.
-bool refuse_subinterpreter() {
-  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return false;
-  PyErr_SetString(PyExc_ImportError,
-                  "tapegrad cannot be imported in a subinterpreter: its graphs belong to the main interpreter; use "
-                  "threads or processes instead");
-  return true;
+// Nodes, handles and types are those of one interpreter. Asked before pybind11 has a say, which on CPython 3.11 would
+// wait there for ever; and again when the module is filled, since newer versions ask for the definition in the main
+// interpreter.
+bool in_subinterpreter() {
+  return PyInterpreterState_Get() != PyInterpreterState_Main();
 }
+constexpr const char* kOneInterpreter =
+    "tapegrad cannot be imported in a subinterpreter: its graphs belong to the main interpreter; use threads or "
+    "processes instead";
 
 }  // namespace
 
@@ -74,7 +75,7 @@ Engine::Engine() : arena({retain, release}) {}
 Engine engine;
 
 PYBIND11_MODULE(tapegrad_core, m) {
-  if (refuse_subinterpreter()) throw py::error_already_set();
+  if (in_subinterpreter()) throw std::runtime_error(kOneInterpreter);  // an ImportError, by pybind11
   m.doc() = "The native part of tapegrad: the Value type over the C++ core.";
   if (!init_attributes() || !init_labels()) throw py::error_already_set();
   py::object value = steal(make_dialect("tapegrad.Value", true));
@@ -160,5 +161,7 @@ PYBIND11_MODULE(tapegrad_core, m) {
 
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
-  return tapegrad::python::refuse_subinterpreter() ? nullptr : tapegrad::python::PyInit_tapegrad_core();
+  if (!tapegrad::python::in_subinterpreter()) return tapegrad::python::PyInit_tapegrad_core();
+  PyErr_SetString(PyExc_ImportError, tapegrad::python::kOneInterpreter);
+  return nullptr;
 }

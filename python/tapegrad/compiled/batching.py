@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from tapegrad.compiled.trees import Structure
 
 
-class _Ready(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Ready:
     """A call that the next one may be like: what it was, and the program, environment and shapes it ran with."""
 
-    structure: Structure
+    used: tuple[Structure, Recording]
     recording: Recording
     lookup: tuple[_core.Program, tuple[Any, ...], tuple[tuple[int, ...], ...]]
     argnums: int | tuple[int, ...] | None
@@ -114,7 +116,7 @@ class Mapped(Transform):
 
     def _note(self, ready: _Ready) -> None:
         ready.recording.calls += 1
-        self._owner.recordings.last_used = ready.structure, ready.recording
+        self._owner.recordings.last_used = ready.used
 
     def _remember(
         self,
@@ -131,7 +133,7 @@ class Mapped(Transform):
             return
         if all(isinstance(arg, np.ndarray) and arg.dtype == np.float64 for arg in args):
             lookup = recording.program, recording.checks, tuple(arg.shape[1:] for arg in args)
-            self._ready[way] = _Ready(batch.structure, recording, lookup, argnums, chosen)
+            self._ready[way] = _Ready((batch.structure, recording), recording, lookup, argnums, chosen)
 
     def _run(self, batch: Batch, run: Callable[[_core.Program], Any], single: bool = False) -> tuple[Recording, Any]:
         if _core.is_recording():
