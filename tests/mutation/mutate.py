@@ -228,7 +228,7 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
             ),
             Source(
                 "core/replay/powers.hpp",
-                "product|power|power_dx",
+                "product|missing_in_reciprocal|power|power_dx",
                 (OPERATORS, MINUS, CHOICE, EXPONENT),
                 r"__builtin_fma",  # which the baseline has not: fused_kernels.py breaks it
             ),
@@ -269,8 +269,8 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
 
 # Such mutants that compute the same, or as much as anybody is promised, with the reason.
 EQUIVALENT_LINES = [
-    ("core/replay/powers.hpp:68", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
-    ("core/replay/powers.hpp:69", "(square.high - high) + low", "as before, or the low part has the other sign only"),
+    ("core/replay/powers.hpp:85", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
+    ("core/replay/powers.hpp:86", "(square.high - high) + low", "as before, or the low part has the other sign only"),
 ]
 
 

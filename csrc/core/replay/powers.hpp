@@ -53,21 +53,37 @@ TAPEGRAD_INLINE bool is_moderate(double x) {
   return ((bits_of(x) >> 52) & 0x7ff) - (1023u - 200u) < 400u;
 }
 
+// 1 / x - q, for the double q nearest to 1 / x.
+TAPEGRAD_INLINE double missing_in_reciprocal(double q, double x) {
+#if defined(TAPEGRAD_ISA_AVX2) || defined(TAPEGRAD_ISA_AVX512)
+  return __builtin_fma(-q, x, 1.0) * q;
+#else
+  const Double2 back = product(q, x);
+  return ((1 - back.high) - back.low) * q;
+#endif
+}
+
+// Whether q, which is 1 / x, is also what pow(x, -1) gives.
+TAPEGRAD_INLINE bool is_reciprocal(double q, double x) {
+  const std::uint64_t exponent = (bits_of(q) - 1) & 0x7ff0000000000000u;  // of a power of two, that of those below it
+  double scale;
+  std::memcpy(&scale, &exponent, sizeof scale);
+  return static_cast<int>(is_moderate(x)) &
+         static_cast<int>(std::fabs(missing_in_reciprocal(q, x)) < scale * (0.45 * 0x1p-52));
+}
+
 // pow(x, y).
 TAPEGRAD_INLINE double power(double x, double y) {
   if (is_moderate(x)) {
-    if (y == -1 || y == -2) {
+    if (y == -1) {
       const double q = 1 / x;
-      const Double2 back = product(q, x);
-      const double rest = ((1 - back.high) - back.low) * q;  // 1 / x - q
-      if (y == -1) {
-        if (settled({q, rest})) return q;
-      } else {
-        const Double2 square = product(q, q);
-        const double low = square.low + 2 * q * rest;
-        const double high = square.high + low;
-        if (settled({high, (square.high - high) + low})) return high;
-      }
+      if (is_reciprocal(q, x)) return q;
+    } else if (y == -2) {
+      const double q = 1 / x;
+      const Double2 square = product(q, q);
+      const double low = square.low + 2 * q * missing_in_reciprocal(q, x);
+      const double high = square.high + low;
+      if (settled({high, (square.high - high) + low})) return high;
     } else if (y == 2) {
       const Double2 square = product(x, x);
       if (settled(square)) return square.high;
@@ -75,6 +91,8 @@ TAPEGRAD_INLINE double power(double x, double y) {
       return x;
     }
   }
+  // Where the compiler sees that y is -1 it would take the call for 1 / x, whose last bit may be another.
+  __asm__("" : "+m"(y));
   return fn::pow(x, y);
 }
 
