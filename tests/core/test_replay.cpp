@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
@@ -26,6 +27,11 @@ const std::string kLinear = kHead +
 const std::string kReciprocals = kHead +
                                  "%4 = constant 1\n%5 = div %4 %0\n%6 = add %0 %1\n%7 = div %4 %6\n%8 = mul %7 %6\n"
                                  "%9 = mul %8 %1\n%10 = mul %2 %5\n%11 = add %9 %10\nreturn %11\n";
+// Three that run together: 1 / x^2 + 1 / (x y) + 1 / (x + p).
+const std::string kThreeReciprocals =
+    kHead +
+    "%4 = constant 1\n%5 = mul %0 %0\n%6 = mul %0 %1\n%7 = add %0 %2\n%8 = div %4 %5\n"
+    "%9 = div %4 %6\n%10 = div %4 %7\n%11 = add %8 %9\n%12 = add %11 %10\nreturn %12\n";
 
 struct Numbers {
   double value, dx, dy, dp, dq;
@@ -39,6 +45,11 @@ Numbers linear_by_hand(double x, double y, double p, double q) {
 // The quotient t (x + y) is 1, whatever x and y are.
 Numbers reciprocals_by_hand(double x, double y, double p, double) {
   return {y + p / x, -p / (x * x), 1, 1 / x, 0};
+}
+
+Numbers three_by_hand(double x, double y, double p, double) {
+  const double s = 1 / (x * x), t = 1 / (x * y), u = 1 / (x + p);
+  return {s + t + u, -2 * s / x - t / x - u * u, -t / y, -u * u, 0};
 }
 
 bool near(double a, double b) {
@@ -123,9 +134,9 @@ void check_lanes(const Lowered& lowered, Numbers (*by_hand)(double, double, doub
 int main() {
   for (const char* name : {"baseline", "avx2", "avx512"}) {
     if (!lanes::use_instruction_set(name)) continue;
-    for (const bool linear : {true, false}) {
-      const std::string& text = linear ? kLinear : kReciprocals;
-      const auto by_hand = linear ? linear_by_hand : reciprocals_by_hand;
+    const std::pair<std::string, Numbers (*)(double, double, double, double)> programs[] = {
+        {kLinear, linear_by_hand}, {kReciprocals, reciprocals_by_hand}, {kThreeReciprocals, three_by_hand}};
+    for (const auto& [text, by_hand] : programs) {
       check_scalar(text, by_hand);
       const Draft draft(read_program(text));
       for (const bool first_writer_stores : {true, false}) {
