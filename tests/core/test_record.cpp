@@ -72,7 +72,7 @@ struct Graph {
       const int n = static_cast<int>(made.size());
       const int a = pick(n), b = n - 1 - pick(std::min(n, 6));
       Node *x = made[static_cast<std::size_t>(a)], *y = made[static_cast<std::size_t>(b)];
-      switch (pick(6)) {
+      switch (pick(7)) {
         case 0:
           add(arena.make_binary(Op::add, x, y, x->data + y->data, 0), {a, b});
           break;
@@ -85,7 +85,10 @@ struct Graph {
         case 3:
           add(arena.make_powc(x, 2.0, x->data * x->data, 0), {a});
           break;
-        case 4:  // a constant in the order of creation, as an operator makes it
+        case 4:
+          add(arena.make_binary(Op::div, x, y, x->data / y->data, 0), {a, b});
+          break;
+        case 5:  // a constant in the order of creation, as an operator makes it
           add(arena.make_constant(number(), 0), {});
           break;
         default:  // and one that was a Value for a while

@@ -206,7 +206,6 @@ RECORD_ROWS = [
         "return true || !std::memchr(used_.begin()",
     ),
     (RECORD, "no room for old nodes", "known_[made] - 1 : find_shared(n);", "known_[made] - 1 : kUnknown;"),
-    (RECORD, "another constant each time", "shared_[n] = i;", ""),
     (RECORD, "operands swapped", "i.b = use(n->b);", "i.b = i.a, i.a = use(n->b);"),
 ]
 
