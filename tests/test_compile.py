@@ -402,7 +402,9 @@ def test_constants_are_computed_beforehand():
 
 def test_choices_that_differ_in_one_operand_only():
     def fn(x, y):
-        return where(x > 0, x, y) + 10 * where(x > 0, x, 2 * y) + 100 * where(x > 0, y, 2 * y) + where(y > 0, x, y)
+        doubled, positive = 2 * y, x > 0  # the condition is the newest operand of all
+        chosen = where(positive, x, y) + 10 * where(positive, x, doubled) + 100 * where(positive, y, doubled)
+        return chosen + where(y > 0, x, y) + 1000 * where(x > 0, x, 3 * y)
 
     for f in (compile(fn), compile(fn, fastmath=True)):
         for x, y in [(1.0, 2.0), (-1.0, 2.0), (1.0, -2.0), (-1.0, -2.0)]:
