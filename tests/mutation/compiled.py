@@ -205,6 +205,12 @@ RECORD_ROWS = [
         "return !std::memchr(used_.begin()",
         "return true || !std::memchr(used_.begin()",
     ),
+    (
+        RECORD,
+        "new nodes are not kept where many died",
+        "known_[made] - 1 : find_shared(n);",
+        "known_[made] - 1 : is_new(n) ? kUnknown : find_shared(n);",
+    ),
     (RECORD, "no room for old nodes", "known_[made] - 1 : find_shared(n);", "known_[made] - 1 : kUnknown;"),
     (RECORD, "operands swapped", "i.b = use(n->b);", "i.b = i.a, i.a = use(n->b);"),
 ]

@@ -269,9 +269,9 @@ WRITTEN: dict[str, tuple[list[Source], list[str], list[str]]] = {
 
 # Such mutants that compute the same, or as much as anybody is promised, with the reason.
 EQUIVALENT_LINES = [
-    ("core/replay/powers.hpp:79", "1 / x", "then q is no reciprocal, and pow() gives the same bits"),
-    ("core/replay/powers.hpp:85", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
-    ("core/replay/powers.hpp:86", "(square.high - high) + low", "as before, or the low part has the other sign only"),
+    ("core/replay/powers.hpp:74", "1 / x", "then q is no reciprocal, and pow() gives the same bits"),
+    ("core/replay/powers.hpp:80", "square.high + low", "then nothing is settled, and pow() gives the same bits"),
+    ("core/replay/powers.hpp:81", "(square.high - high) + low", "as before, or the low part has the other sign only"),
 ]
 
 

@@ -17,9 +17,8 @@ namespace tapegrad {
 
 namespace {
 
-constexpr std::uint32_t kUnknown = ~0u;  // of nodes that are no instruction yet
-constexpr std::uint64_t kMostDead = std::uint64_t{1}
-                                    << 22;  // nodes that came and went, beyond a multiple of those alive
+constexpr std::uint32_t kUnknown = ~0u;     // of nodes that are no instruction yet
+constexpr std::uint64_t kMostDead = 65536;  // nodes that came and went, beyond a multiple of those alive
 
 class Recorder {
  public:

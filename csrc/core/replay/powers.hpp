@@ -38,11 +38,10 @@ TAPEGRAD_INLINE std::uint64_t bits_of(double x) {
   return bits;
 }
 
-// Whether high is what pow() gives for a power of high + low.
+// Whether high is what pow() gives for a power of high + low. A power of two counts as the end of the numbers below it,
+// where halfway is nearer.
 TAPEGRAD_INLINE bool settled(Double2 power) {
-  constexpr std::uint64_t kMantissa = (std::uint64_t{1} << 52) - 1;
-  const std::uint64_t exponent = bits_of(power.high) & 0x7ff0000000000000u;
-  if (!(bits_of(power.high) & kMantissa)) return power.low == 0;  // halfway is nearer on one side
+  const std::uint64_t exponent = (bits_of(power.high) - 1) & 0x7ff0000000000000u;
   double scale;
   std::memcpy(&scale, &exponent, sizeof scale);
   return std::fabs(power.low) < scale * (0.45 * 0x1p-52);
@@ -65,11 +64,7 @@ TAPEGRAD_INLINE double missing_in_reciprocal(double q, double x) {
 
 // Whether q, which is 1 / x, is also what pow(x, -1) gives.
 TAPEGRAD_INLINE bool is_reciprocal(double q, double x) {
-  const std::uint64_t exponent = (bits_of(q) - 1) & 0x7ff0000000000000u;  // of a power of two, that of those below it
-  double scale;
-  std::memcpy(&scale, &exponent, sizeof scale);
-  return static_cast<int>(is_moderate(x)) &
-         static_cast<int>(std::fabs(missing_in_reciprocal(q, x)) < scale * (0.45 * 0x1p-52));
+  return is_moderate(x) && settled({q, missing_in_reciprocal(q, x)});
 }
 
 // pow(x, y).
